@@ -1,0 +1,220 @@
+"""A comparison: the arms of a trial side by side, sharing everything but the method."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables import models, optimizers, telemetry
+from trainables.augment import augment
+from trainables.config import MethodConfig, Runtime, TrialConfig
+from trainables.data import Dataset, load
+from trainables.metrics import evaluate
+from trainables.records import ADDITIVE, BY_NAME, METRICS, Row, gap
+from trainables.samplers import Sampler, Views, wrong
+from trainables.seeds import derive, generator, permutation
+from trainables.train import Stopwatch, train_epoch
+
+
+class Arm:
+    """One method trained under one configuration.
+
+    Initial weights, order and augmentation come from streams of the trial's seed alone, so all arms of a trial share
+    them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: MethodConfig,
+        config: TrialConfig,
+        data: Dataset,
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.data = data
+        self.device = device
+        channels = data.train.images.shape[1]
+        weights = generator(config.seed, "weights")
+        self.model = models.build(config.model, channels, data.classes, weights).to(device)
+        self.optimizer = optimizers.build(config.optimizer, self.model.parameters())
+        self.sampler = Sampler(
+            order=lambda epoch: permutation(len(data.train.labels), config.seed, "order", epoch),
+            batch_size=config.batch_size,
+            raw_batch_size=method.raw_batch_size or config.batch_size,
+            epoch_filter=wrong if method.granularity in ("epoch", "epoch+batch") else None,
+            batch_filter=wrong if method.granularity in ("batch", "epoch+batch") else None,
+            device=device,
+        )
+        self.stopwatch = Stopwatch(device)
+        self.totals: Counter[str] = Counter()
+        self._augmentation_seed = derive(config.seed, "augmentation")
+
+    def feed(self, views: Views) -> tuple[Tensor, Tensor]:
+        """The normalized pictures that ``views`` stand for, and their labels."""
+        images, labels = self.data.train.select(views.index)
+        assert self.config.augmentation is not None
+        pixels = augment(images, views.index, views.epoch, self._augmentation_seed, self.config.augmentation)
+        return self.data.normalize(pixels), labels
+
+    def advance(self, epoch: int) -> Row:
+        """Train for ``epoch`` (counted from 1; 0 trains nothing), measure, and return the epoch's row."""
+        rate = optimizers.learning_rate(
+            self.config.optimizer.lr, self.config.schedule, max(epoch, 1), self.config.epochs
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if epoch > 0:
+            train_epoch(epoch, self.sampler, self.feed, self.model, self.optimizer, self.stopwatch)
+        evaluations = self._evaluate()
+        sums = self._sums(trained=epoch > 0)
+        self.totals.update(sums)
+        decided = sums["samples_kept"] + sums["samples_rejected"]
+        return {
+            "arm": self.name,
+            "epoch": epoch,
+            **evaluations,
+            **sums,
+            "samples_held": len(self.sampler.held),
+            "acceptance": sums["samples_kept"] / decided if decided else None,
+            "raw_batches_per_step": sums["raw_batches"] / sums["steps"] if sums["steps"] else None,
+            "learning_rate": rate,
+            **{f"cumulative_{name}": self.totals[name] for name in sums},
+            **telemetry.read(self.device),
+        }
+
+    def _evaluate(self) -> dict[str, float | None]:
+        values: dict[str, float | None] = {}
+        for split, samples in self.data.splits():
+            with self.stopwatch.measure("evaluate"):
+                metrics = evaluate(self.model, self.data, samples)
+            values |= {f"{split}_{name}": value for name, value in metrics.items()}
+        return values
+
+    def _sums(self, trained: bool) -> dict[str, Any]:
+        """What the epoch adds to the totals: the columns :data:`~trainables.records.ADDITIVE`."""
+        seconds = self.stopwatch.read()
+        counts = asdict(self.sampler.counts) if trained else dict.fromkeys(asdict(self.sampler.counts), 0)
+        sums = counts | {f"{phase}_seconds": seconds.get(phase, 0.0) for phase in ("probe", "train", "evaluate")}
+        sums["seconds"] = sums["probe_seconds"] + sums["train_seconds"]
+        sums["compute"] = float(counts["samples_probed"] + 3 * counts["samples_trained"])
+        return {column.name: sums[column.name] for column in ADDITIVE}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the arm's future depends on; tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "totals": dict(self.totals),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.totals = Counter(state["totals"])
+
+
+class Comparison:
+    """The arms of one trial, advanced side by side.
+
+    Order, schedule and augmentation are functions of seed and epoch, so the epoch is all the state they have.
+    """
+
+    def __init__(self, config: TrialConfig, data: Dataset, device: torch.device) -> None:
+        self.config = config
+        self.arms = [Arm(name, method, config, data, device) for name, method in config.arms.items()]
+        self.epoch = -1
+        self.diverged: list[str] = []
+
+    def step(self) -> list[Row]:
+        """Advance every arm by one epoch; the rows they leave behind. The first step trains nothing: epoch 0.
+
+        Raises:
+            RuntimeError: the comparison is over.
+        """
+        if self.done:
+            raise RuntimeError(f"the comparison is over: {self.epoch} of {self.config.epochs} epochs, {self.diverged=}")
+        self.epoch += 1
+        rows = [arm.advance(self.epoch) for arm in self.arms]
+        self.diverged = diverged(rows)
+        return rows
+
+    @property
+    def done(self) -> bool:
+        """Whether the last epoch is trained or an arm has diverged."""
+        return bool(self.diverged) or self.epoch >= self.config.epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything; loads with ``torch.load(weights_only=True)``."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "epoch": self.epoch,
+            "diverged": self.diverged,
+            "arms": {arm.name: arm.state_dict() for arm in self.arms},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: the state is of another configuration.
+        """
+        if TrialConfig.model_validate(state["config"]) != self.config:
+            raise ValueError("this checkpoint belongs to another configuration")
+        self.epoch = state["epoch"]
+        self.diverged = state["diverged"]
+        for arm in self.arms:
+            arm.load_state_dict(state["arms"][arm.name])
+
+
+def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
+    """A comparison at its start, on the device and threads of ``runtime``; data are read once per process.
+
+    Raises:
+        DatasetError: the data set is missing, damaged or too small.
+        ValueError: CUDA is asked for and not there.
+    """
+    torch.set_num_threads(runtime.threads)
+    device = resolve_device(runtime)
+    return Comparison(config, load(config.dataset, runtime.data_dir, device), device)
+
+
+def resolve_device(runtime: Runtime) -> torch.device:
+    """The device that ``runtime`` names; ``auto`` is CUDA where there is one."""
+    available = torch.cuda.is_available()
+    if runtime.device == "cuda" and not available:
+        raise ValueError("device is cuda, but torch finds no CUDA device; use --device cpu")
+    return torch.device("cuda" if available and runtime.device != "cpu" else "cpu")
+
+
+def diverged(rows: Iterable[Row]) -> list[str]:
+    """The arms whose mean training loss is not finite."""
+    return [str(row["arm"]) for row in rows if not math.isfinite(float(row["train_mean_loss"] or 0))]
+
+
+def report(rows: Sequence[Row], baseline: str, treatment: str) -> dict[str, float]:
+    """One epoch of a comparison as flat metrics: ``ARM/METRIC`` and ``gap/METRIC``; a metric that is missing is left
+    out.
+    """
+    arms = {row["arm"]: row for row in rows}
+    flat = {
+        f"{arm}/{name}": float(value)
+        for arm, row in arms.items()
+        for name, value in row.items()
+        if isinstance(value, int | float) and name in BY_NAME
+    }
+    for metric in METRICS:
+        ours, theirs = flat.get(f"{treatment}/{metric}"), flat.get(f"{baseline}/{metric}")
+        if ours is not None and theirs is not None:
+            flat[f"gap/{metric}"] = gap(metric, ours, theirs)
+    return flat

@@ -1,0 +1,159 @@
+"""The row that an epoch leaves behind: every column's name, type, unit, direction and meaning, declared once.
+
+Nothing here needs torch, so analysis can read a study's tables without it.
+A metric's *direction* is +1 where larger is better, -1 where smaller is better, and 0 where neither is.
+The *gap* of a metric is ``direction * (treatment - baseline)``: positive always means that the treatment is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+SPLITS = ("train", "validation", "test")
+EVALUATION_METRICS = (
+    "accuracy",
+    "mean_loss",
+    "best_loss",
+    "q50_loss",
+    "q90_loss",
+    "q99_loss",
+    "worst_loss",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the epoch table."""
+
+    name: str
+    type: Literal["int", "float", "str"]
+    unit: str
+    meaning: str
+    direction: Literal[-1, 0, 1] = 0
+
+
+KEYS = (
+    Column("trial_id", "str", "", "the comparison that the row belongs to"),
+    Column("arm", "str", "", "the arm of the comparison"),
+    Column("epoch", "int", "epochs", "passes over the raw training data so far; 0 is before training"),
+)
+
+_STATISTICS = {
+    "accuracy": (1, "fraction", "share of samples classified correctly"),
+    "mean_loss": (-1, "nats", "mean cross-entropy"),
+    "best_loss": (-1, "nats", "smallest cross-entropy of a sample"),
+    "q50_loss": (-1, "nats", "median cross-entropy"),
+    "q90_loss": (-1, "nats", "0.9 quantile of the cross-entropy"),
+    "q99_loss": (-1, "nats", "0.99 quantile of the cross-entropy"),
+    "worst_loss": (-1, "nats", "largest cross-entropy of a sample"),
+}
+
+EVALUATIONS = tuple(
+    Column(f"{split}_{name}", "float", unit, f"{meaning}, clean {split} set", direction)  # type: ignore[arg-type]
+    for split in SPLITS
+    for name, (direction, unit, meaning) in _STATISTICS.items()
+)
+
+# What an epoch adds up; each also has a cumulative form.
+ADDITIVE = (
+    Column("steps", "int", "updates", "optimizer updates"),
+    Column("samples_probed", "int", "samples", "forward passes without gradients"),
+    Column(
+        "samples_kept",
+        "int",
+        "samples",
+        "samples accepted for training; without a filter, all that were drawn",
+    ),
+    Column("samples_rejected", "int", "samples", "samples that a filter turned away"),
+    Column("samples_overflowed", "int", "samples", "kept samples that did not fit the filtered batch"),
+    Column("samples_trained", "int", "samples", "samples trained on"),
+    Column("raw_batches", "int", "batches", "batches probed"),
+    Column("probe_seconds", "float", "s", "time spent probing", -1),
+    Column("train_seconds", "float", "s", "time spent in updates", -1),
+    Column("evaluate_seconds", "float", "s", "time spent measuring (no clock counts it)"),
+    Column("seconds", "float", "s", "probing and updates together", -1),
+    Column("compute", "float", "forward-equivalents", "1 per probed and 3 per trained sample", -1),
+)
+
+CUMULATIVE = tuple(
+    Column(f"cumulative_{c.name}", c.type, c.unit, f"{c.meaning}, since the start", c.direction) for c in ADDITIVE
+)
+
+STATE = (
+    Column(
+        "samples_held",
+        "int",
+        "samples",
+        "kept samples that wait in a half-filled batch at the epoch's end",
+    ),
+    Column("acceptance", "float", "fraction", "acceptance ratio: kept / (kept + rejected)"),
+    Column("raw_batches_per_step", "float", "batches", "raw batches probed for one filtered batch"),
+    Column("learning_rate", "float", "", "learning rate of the epoch; at epoch 0 the initial one"),
+)
+
+TELEMETRY = (
+    Column("gpu_temperature", "float", "°C", "temperature of the GPU"),
+    Column("gpu_power", "float", "W", "power drawn by the GPU"),
+    Column("gpu_memory", "float", "bytes", "GPU memory allocated by this process"),
+    Column("gpu_utilization", "float", "%", "utilization of the GPU"),
+    Column("cpu_threads", "float", "threads", "threads of this process"),
+    Column("cpu_utilization", "float", "%", "CPU utilization of this process since the row before"),
+    Column("process_memory", "float", "bytes", "resident memory of this process"),
+    Column("available_memory", "float", "bytes", "memory that the machine has left"),
+)
+
+TRIAL_COLUMNS = (
+    Column("trial_id", "str", "", "the comparison"),
+    Column("number", "int", "", "its place in the study, from 0"),
+    Column("status", "str", "", "one of STATUSES"),
+    Column("error", "str", "", "what went wrong, if the trial failed or diverged"),
+    Column("started", "float", "s", "Unix time of its start"),
+    Column("ended", "float", "s", "Unix time of its end"),
+    Column("objective", "float", "", "the search's objective at its last epoch"),
+)
+
+COLUMNS: tuple[Column, ...] = (*KEYS, *EVALUATIONS, *ADDITIVE, *STATE, *CUMULATIVE, *TELEMETRY)
+BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
+METRICS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.direction)
+
+#: What a curve can be drawn against (the word in the interface -> the column).
+CLOCKS: Mapping[str, str] = {
+    "epochs": "epoch",
+    "steps": "cumulative_steps",
+    "samples": "cumulative_samples_trained",
+    "compute": "cumulative_compute",
+    "seconds": "cumulative_seconds",
+}
+
+#: A trial's states, as the tables spell them.
+STATUSES: Mapping[str, str] = {
+    "running": "still training, or its driver died",
+    "finished": "trained to its last epoch",
+    "stopped": "stopped early by the scheduler",
+    "diverged": "an arm's training loss is not finite",
+    "failed": "raised an error or lost its worker",
+    "interrupted": "the study was interrupted while it trained",
+}
+
+#: The columns that two runs of the same configuration share bit for bit on one machine's CPU (all but time and
+# telemetry).
+REPRODUCIBLE: tuple[str, ...] = tuple(
+    c.name for c in COLUMNS if c.unit != "s" and c not in TELEMETRY and c.name != "trial_id"
+)
+
+Value = float | int | str | None
+Row = dict[str, Value]
+
+
+def gap(metric: str, treatment: float, baseline: float) -> float:
+    """How much better the treatment is in ``metric``, in its unit; positive means better.
+
+    Raises:
+        KeyError: ``metric`` is not a column, or has no direction.
+    """
+    direction = BY_NAME[metric].direction
+    if not direction:
+        raise KeyError(f"{metric!r} has no direction, so no gap; metrics with one: {', '.join(METRICS)}")
+    return direction * (treatment - baseline)

@@ -1,0 +1,46 @@
+"""A view is one augmented picture: a sample as some epoch shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """Samples by index, each with the epoch whose augmentation it wears.
+
+    A filtered batch held over from an earlier epoch keeps that epoch, so an arm trains on the very pictures it judged.
+    """
+
+    index: Int64[Tensor, " n"]
+    epoch: Int64[Tensor, " n"]
+
+    @classmethod
+    def of(cls, index: Int64[Tensor, " n"], epoch: int) -> Views:
+        """The samples at ``index`` as ``epoch`` shows them."""
+        return cls(index, torch.full_like(index, epoch))
+
+    @classmethod
+    def none(cls, device: torch.device) -> Views:
+        """No views."""
+        return cls.of(torch.empty(0, dtype=torch.int64, device=device), 0)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, key: slice | Bool[Tensor, " n"]) -> Views:
+        """The views in a slice or under a mask."""
+        return Views(self.index[key], self.epoch[key])
+
+    def __add__(self, other: Views) -> Views:
+        return Views(torch.cat((self.index, other.index)), torch.cat((self.epoch, other.epoch)))
+
+    def split(self, size: int) -> Iterator[Views]:
+        """Consecutive pieces of ``size``, the last one possibly smaller; none if there are no views."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
