@@ -16,10 +16,14 @@ from trainables.augment import augment
 from trainables.config import MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
 from trainables.metrics import evaluate
-from trainables.records import ADDITIVE, BY_NAME, METRICS, Row, gap
+from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
 from trainables.samplers import Sampler, Views, wrong
 from trainables.seeds import derive, generator, permutation
 from trainables.train import Stopwatch, train_epoch
+
+
+class DeviceError(ValueError):
+    """The device that was asked for is not there."""
 
 
 class Arm:
@@ -91,7 +95,7 @@ class Arm:
         }
 
     def _evaluate(self) -> dict[str, float | None]:
-        values: dict[str, float | None] = {}
+        values: dict[str, float | None] = {column.name: None for column in EVALUATIONS}
         for split, samples in self.data.splits():
             with self.stopwatch.measure("evaluate"):
                 metrics = evaluate(self.model, self.data, samples)
@@ -182,7 +186,7 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
 
     Raises:
         DatasetError: the data set is missing, damaged or too small.
-        ValueError: CUDA is asked for and not there.
+        DeviceError: CUDA is asked for and not there.
     """
     torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime)
@@ -193,7 +197,7 @@ def resolve_device(runtime: Runtime) -> torch.device:
     """The device that ``runtime`` names; ``auto`` is CUDA where there is one."""
     available = torch.cuda.is_available()
     if runtime.device == "cuda" and not available:
-        raise ValueError("device is cuda, but torch finds no CUDA device; use --device cpu")
+        raise DeviceError("device is cuda, but torch finds no CUDA device; use --device cpu")
     return torch.device("cuda" if available and runtime.device != "cpu" else "cpu")
 
 

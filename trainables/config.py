@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -57,7 +57,7 @@ class SGD(Frozen):
     weight_decay: float = Field(5e-4, ge=0)
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
+    def _nesterov_needs_momentum(self) -> SGD:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
@@ -105,7 +105,7 @@ class MultiStep(Frozen):
 
 
 class Cosine(Frozen):
-    """The learning rate falls along half a cosine to 0 at the last epoch."""
+    """The learning rate falls along half a cosine that would reach 0 after the last epoch."""
 
     name: Literal["cosine"]
 
@@ -129,7 +129,7 @@ class MethodConfig(Frozen):
     )
 
     @model_validator(mode="after")
-    def _raw_batches_need_a_probe(self) -> Self:
+    def _raw_batches_need_a_probe(self) -> MethodConfig:
         if self.granularity == "none" and self.raw_batch_size is not None:
             raise ValueError("raw_batch_size means nothing with granularity none, which probes no sample")
         return self
@@ -173,11 +173,13 @@ class TrialConfig(Frozen):
         return values
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> TrialConfig:
         errors = []
         for role in ("baseline", "treatment"):
             if getattr(self, role) not in self.arms:
                 errors.append(f"{role} {getattr(self, role)!r} is not among the arms: {', '.join(self.arms)}")
+        if "gap" in self.arms:
+            errors.append("an arm cannot be named 'gap': gap/METRIC is how gaps are reported")
         if self.baseline == self.treatment:
             errors.append(f"baseline and treatment are the same arm, {self.baseline!r}")
         if self.dataset.name in MNIST_LIKE and self.augmentation not in (None, "none"):
@@ -192,7 +194,7 @@ class TrialConfig(Frozen):
         return self
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())
+        return hash(frozenset(self.to_dotted().items()))
 
     @classmethod
     def from_dotted(cls, values: Mapping[str, Any]) -> TrialConfig:
@@ -239,12 +241,24 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def metric_mode(metric: str) -> Literal["max", "min"]:
+    """Whether larger or smaller is better in ``gap/METRIC`` or ``ARM/METRIC``, as the metric's declaration says.
+
+    Raises:
+        ValueError: it is neither, or the metric has no direction.
+    """
+    scope, _, name = metric.partition("/")
+    if not scope or name not in METRICS:
+        raise ValueError(f"must be gap/METRIC or ARM/METRIC with one of the metrics {', '.join(METRICS)}")
+    return "max" if scope == "gap" or BY_NAME[name].direction > 0 else "min"
+
+
 class Objective(Frozen):
     """What a search optimizes and a scheduler looks at: one number per epoch of a comparison.
 
     A gap alone rewards a baseline that fails to learn. Where the baseline's validation accuracy (training accuracy, if
-    nothing is held out) is below ``baseline_floor``, a win counts for nothing: the value is at most 0, and a loss still
-    counts as a loss.
+    nothing is held out) is below ``baseline_floor``, a win counts for nothing, a loss still counts as a loss, and what
+    the baseline lacks is subtracted: the value is below 0, and the further, the worse the baseline.
     """
 
     metric: str = Field("gap/validation_accuracy", description="gap/METRIC or ARM/METRIC")
@@ -253,16 +267,13 @@ class Objective(Frozen):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        scope, _, name = metric.partition("/")
-        if not scope or name not in METRICS:
-            raise ValueError(f"must be gap/METRIC or ARM/METRIC with one of the metrics {', '.join(METRICS)}")
+        metric_mode(metric)
         return metric
 
     @property
     def mode(self) -> Literal["max", "min"]:
         """Whether larger or smaller is better, as the metric's declaration says."""
-        scope, _, name = self.metric.partition("/")
-        return "max" if scope == "gap" or BY_NAME[name].direction > 0 else "min"
+        return metric_mode(self.metric)
 
     def value(self, report: Mapping[str, Any], baseline: str) -> float:
         """The objective's value in a comparison's report; NaN where the metric is missing."""
@@ -273,7 +284,7 @@ class Objective(Frozen):
         if accuracy is None:
             accuracy = report[f"{baseline}/train_accuracy"]
         if self.metric.startswith("gap/") and accuracy < self.baseline_floor:
-            return min(float(value), 0.0)
+            return min(float(value), 0.0) - (self.baseline_floor - accuracy)
         return float(value)
 
 

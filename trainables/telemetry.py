@@ -25,7 +25,7 @@ def read(device: torch.device) -> dict[str, float | None]:
     values["available_memory"] = psutil.virtual_memory().available
     if device.type == "cuda":
         values |= _gpu(device)
-    return {column.name: values.get(column.name) for column in TELEMETRY}
+    return {c.name: None if (value := values.get(c.name)) is None else float(value) for c in TELEMETRY}
 
 
 @lru_cache(maxsize=1)
@@ -50,9 +50,11 @@ def _nvml(device: torch.device) -> tuple[Any, Any]:
     """NVML's handle of the device and its library; (None, None) where the driver does not offer it."""
     try:
         import pynvml
-
+    except ImportError:
+        return None, None
+    try:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(device).uuid
         return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"), pynvml
-    except (ImportError, pynvml.NVMLError):
+    except pynvml.NVMLError:
         return None, None

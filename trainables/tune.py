@@ -18,8 +18,9 @@ class ComparisonTrainable(tune.Trainable):
     """One ``step`` is one epoch of every arm; the first also leaves the rows of epoch 0, before training.
 
     Its configuration has three parts: ``trial`` (dotted keys of a TrialConfig), ``runtime`` and ``objective``.
-    A result has the rows (``rows``), the search's scalar (``objective``), ``epoch``, ``diverged`` and the metrics of
-    :func:`trainables.comparison.report`. A diverged comparison is done, with objective NaN.
+    A result has the rows (``rows``), the search's scalar (``objective``), ``epoch``, ``status`` (running, finished or
+    diverged), the diverged arms and the metrics of :func:`trainables.comparison.report`. A diverged comparison is done,
+    with objective NaN.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -42,7 +43,8 @@ class ComparisonTrainable(tune.Trainable):
         return {
             "rows": before + rows,
             "epoch": self.comparison.epoch,
-            "diverged": ",".join(diverged),
+            "diverged": diverged,
+            "status": "diverged" if diverged else "finished" if self.comparison.done else "running",
             "objective": float("nan") if diverged else self.objective.value(metrics, trial.baseline),
             "done": self.comparison.done,
             **metrics,

@@ -1,0 +1,184 @@
+"""Domains and spaces as plain data: what a YAML file says is what these hold.
+
+A *space* maps dotted keys of a TrialConfig to parameters. A parameter can be conditional: with
+``when: {optimizer.name: SGD}`` it exists only where ``optimizer.name`` is SGD, be that key searched or fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from random import Random
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trainables.config import Frozen
+
+Scalar = bool | int | float | str | None
+Values = Mapping[str, Any]
+
+
+class Parameter(Frozen):
+    """One key's domain: exactly one of ``choice``, ``uniform``, ``loguniform`` and ``integer`` (bounds included)."""
+
+    choice: tuple[Scalar, ...] | None = Field(None, min_length=1)
+    uniform: tuple[float, float] | None = None
+    loguniform: tuple[float, float] | None = None
+    integer: tuple[int, int] | None = None
+    when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _one_value_is_a_list_of_one(cls, when: Any) -> Any:
+        if not isinstance(when, Mapping):
+            return when
+        return {key: value if isinstance(value, list | tuple) else (value,) for key, value in when.items()}
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> Self:
+        kinds = [kind for kind in ("choice", "uniform", "loguniform", "integer") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            found = f"it has {', '.join(kinds)}" if kinds else "it has none"
+            raise ValueError(f"a parameter needs exactly one of choice, uniform, loguniform and integer; {found}")
+        if self.choice is not None:
+            if len(set(map(repr, self.choice))) < len(self.choice):
+                raise ValueError(f"choice names a value twice: {list(self.choice)}")
+            return self
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"{kinds[0]} needs a lower and a higher bound; it has {low} and {high}")
+        if self.loguniform is not None and low <= 0:
+            raise ValueError(f"loguniform needs bounds above 0; it has {low}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper bound of a numeric domain."""
+        bounds = self.uniform or self.loguniform or self.integer
+        assert bounds is not None
+        return bounds
+
+    @property
+    def extremes(self) -> tuple[Scalar, ...]:
+        """The values that show whether the whole domain is valid: every choice, or both bounds."""
+        return self.choice if self.choice is not None else self.bounds
+
+    def draw(self, rng: Random) -> Scalar:
+        """A value from the domain."""
+        if self.choice is not None:
+            return rng.choice(self.choice)
+        low, high = self.bounds
+        if self.integer is not None:
+            return rng.randint(*self.integer)
+        if self.loguniform is not None:
+            return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+        return rng.uniform(low, high)
+
+    def active(self, values: Values) -> bool:
+        """Whether the condition holds under ``values``."""
+        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
+
+
+Space = Mapping[str, Parameter]
+
+
+class SpaceError(ValueError):
+    """A space contradicts itself."""
+
+
+def space(**parameters: Any) -> Space:
+    """A space from what a YAML file would say; ``__`` in a name stands for the dot."""
+    return {key.replace("__", "."): Parameter.model_validate(value) for key, value in parameters.items()}
+
+
+def merge(*spaces: Space) -> Space:
+    """One space of several.
+
+    Raises:
+        SpaceError: a key stands in more than one of them.
+    """
+    merged: dict[str, Parameter] = {}
+    for part in spaces:
+        twice = sorted(merged.keys() & part.keys())
+        if twice:
+            raise SpaceError(f"searched twice: {', '.join(twice)}; leave out the space or the key")
+        merged |= part
+    return merged
+
+
+def ordered(space: Space, fixed: Values) -> list[str]:
+    """The space's keys, each after the keys that its condition looks at.
+
+    Raises:
+        SpaceError: a condition looks at a key that is neither searched nor fixed, or conditions go in a circle.
+    """
+    unknown = [
+        f"{key} is conditional on {other}, which is neither searched nor set"
+        for key, parameter in space.items()
+        for other in parameter.when
+        if other not in space and other not in fixed
+    ]
+    if unknown:
+        raise SpaceError("; ".join(unknown))
+    order: list[str] = []
+    while len(order) < len(space):
+        ready = [
+            key
+            for key, parameter in space.items()
+            if key not in order and all(other in order or other not in space for other in parameter.when)
+        ]
+        if not ready:
+            raise SpaceError(f"conditions go in a circle: {', '.join(key for key in space if key not in order)}")
+        order += ready
+    return order
+
+
+def sample(space: Space, fixed: Values, rng: Random) -> dict[str, Any]:
+    """One draw: ``fixed`` and a value for every parameter whose condition holds."""
+    values = dict(fixed)
+    for key in ordered(space, fixed):
+        values.pop(key, None)
+        if space[key].active(values):
+            values[key] = space[key].draw(rng)
+    return values
+
+
+def grid(space: Space, fixed: Values) -> list[dict[str, Any]]:
+    """Every configuration of a space of choices, conditional ones unfolded only where they exist.
+
+    Raises:
+        SpaceError: a parameter has no finite list of values.
+    """
+    endless = [key for key, p in space.items() if p.choice is None and p.integer is None]
+    if endless:
+        raise SpaceError(f"a grid needs lists of values: give {', '.join(endless)} as choice, or search at random")
+    configurations = [dict(fixed)]
+    for key in ordered(space, fixed):
+        parameter = space[key]
+        configurations = [
+            {k: v for k, v in values.items() if k != key} | extension
+            for values in configurations
+            for extension in ([{key: v} for v in _finite(parameter)] if parameter.active(values) else [{}])
+        ]
+    return configurations
+
+
+def _finite(parameter: Parameter) -> Sequence[Scalar]:
+    if parameter.integer is not None:
+        low, high = parameter.integer
+        return range(low, high + 1)
+    assert parameter.choice is not None
+    return parameter.choice
+
+
+def corners(space: Space, fixed: Values, rng: Random) -> Iterator[dict[str, Any]]:
+    """Draws that together take every extreme value of every parameter under every condition it exists in."""
+    for key, parameter in space.items():
+        for value, *context in product(parameter.extremes, *parameter.when.values()):
+            pinned = dict(zip(parameter.when, context, strict=True)) | {key: value}
+            values = sample({k: p for k, p in space.items() if k not in pinned}, {**fixed, **pinned}, rng)
+            reachable = all(values[k] == fixed[k] for k in pinned if k not in space)
+            if reachable and all(space[k].active(values) for k in pinned if k in space):
+                yield values

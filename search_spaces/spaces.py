@@ -1,0 +1,56 @@
+"""The spaces that a study is made of; an experiment includes them by name.
+
+Ranges hold the values of Appendix II of the thesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search_spaces.domains import Space, space
+
+OPTIMIZER = space(
+    optimizer__name={"choice": ["SGD", "Adam", "AdamW"]},
+    optimizer__lr={"loguniform": [1e-4, 0.3]},
+    optimizer__weight_decay={"loguniform": [1e-5, 1e-2]},
+    optimizer__momentum={"uniform": [0.1, 0.99], "when": {"optimizer.name": "SGD"}},
+    optimizer__nesterov={"choice": [False, True], "when": {"optimizer.name": "SGD"}},
+    optimizer__amsgrad={"choice": [False, True], "when": {"optimizer.name": ["Adam", "AdamW"]}},
+)
+"""All optimizers; momentum and nesterov only with SGD, amsgrad only with Adam and AdamW."""
+
+SGD = space(
+    optimizer__lr={"loguniform": [1e-3, 0.3]},
+    optimizer__momentum={"uniform": [0.0, 0.99]},
+    optimizer__weight_decay={"loguniform": [1e-5, 1e-2]},
+)
+"""SGD's knobs."""
+
+SCHEDULE = space(
+    schedule__name={"choice": ["none", "exponential", "multistep", "cosine"]},
+    schedule__gamma={"choice": [0.1, 0.5, 0.9, 0.99, 0.995], "when": {"schedule.name": ["exponential", "multistep"]}},
+    schedule__every={"choice": [50, 100, 150, 200], "when": {"schedule.name": "multistep"}},
+)
+"""Learning-rate schedules; gamma only where a factor is applied."""
+
+BATCH_SIZE = space(batch_size={"choice": [16, 32, 64, 128, 256, 512, 1024]})
+"""The batch sizes of section 4.1, and those between."""
+
+MODEL = space(model__name={"choice": ["FCNet100", "FCNet1000", "FCNet3000", "LeNet", "ResNet18"]})
+"""The networks of section 4.1."""
+
+METHOD = space(
+    arms__filtered__granularity={"choice": ["epoch", "batch", "epoch+batch"]},
+    arms__filtered__raw_batch_size={"choice": [None, 256, 1024, 4096]},
+)
+"""How the filtered arm filters: when, and how many samples are probed at once (none: the batch size)."""
+
+BY_NAME: Mapping[str, Space] = {
+    "optimizer": OPTIMIZER,
+    "sgd": SGD,
+    "schedule": SCHEDULE,
+    "batch_size": BATCH_SIZE,
+    "model": MODEL,
+    "method": METHOD,
+}
+"""The names under which an experiment includes them."""

@@ -1,0 +1,314 @@
+"""The command line: ``filter-study VERB``. What a verb needs is imported when it runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from study import experiment as experiments
+from study.experiment import Experiment, ExperimentError
+
+if TYPE_CHECKING:
+    from study.display import StudyDisplay
+
+USER_ERROR = 2
+INTERRUPTED = 130
+HEADLINE_METRICS = ("test_accuracy", "test_mean_loss", "test_q90_loss", "test_worst_loss", "cumulative_compute")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Does training only on the samples a model still gets wrong beat plain mini-batch SGD, and where?",
+    epilog="Start with: [bold]filter-study run quickstart[/]",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Source = Annotated[str, typer.Argument(help="A built-in experiment (see ls) or a YAML file.", metavar="EXPERIMENT")]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Set a key, such as optimizer.lr=0.1 or search.trials=8; repeat for more.", metavar="KEY=VALUE"
+    ),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision data sets; default: data.")]
+Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
+StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out tables and report at the end.")]
+
+
+@app.command()
+def ls() -> None:
+    """List the built-in experiments.
+
+    Example: filter-study ls
+    """
+    for name in experiments.built_in():
+        about = experiments.load(name).about
+        out.print(f"[bold]{name}[/]  {about.title}", soft_wrap=True)
+        out.print(f"    {about.question}", soft_wrap=True, markup=False)
+        out.print(f"    time: {about.time}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def show(source: Source, overrides: Overrides = []) -> None:  # noqa: B006
+    """Print an experiment with every default spelled out, as YAML to start one's own from.
+
+    Example: filter-study show quickstart > mine.yaml
+    """
+    print(_experiment(source, overrides).to_yaml(), end="")
+
+
+@app.command()
+def validate(source: Source, overrides: Overrides = [], data_dir: DataDir = None) -> None:  # noqa: B006
+    """Check an experiment and its data set; all errors at once, nothing is run.
+
+    Example: filter-study validate mine.yaml --set search.trials=8
+    """
+    experiment = _experiment(source, overrides, data_dir)
+    from study import runner
+
+    runner.check(experiment)
+    scheduler = experiment.scheduler.name
+    stopping = "no early stopping" if scheduler == "none" else f"{scheduler} stops early"
+    out.print(
+        f"{source} is valid: {experiment.trials} comparisons by {experiment.search.name}, {stopping}, "
+        f"{len(experiment.space)} keys searched.",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def run(
+    source: Source,
+    overrides: Overrides = [],  # noqa: B006
+    data_dir: DataDir = None,
+    folder: Folder = None,
+    no_report: NoReport = False,
+) -> None:
+    """Run a study on Ray Tune: search, record, report.
+
+    Examples:
+
+    filter-study run quickstart
+
+    filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
+    """
+    experiment = _experiment(source, overrides, data_dir)
+    from study import runner
+
+    runner.check(experiment)
+    folder = folder or _new_folder(experiment.name)
+    runner.create_folder(folder, experiment)
+    out.print(f"{experiment.about.title}: {experiment.trials} comparisons, recorded in {folder}", soft_wrap=True)
+    with _display(experiment, experiment.trials) as display:
+        statuses = runner.run(experiment, folder, display)
+    if failed := statuses["failed"]:
+        err.print(f"{failed} comparisons failed; the report says why.")
+    if not no_report:
+        _conclude(folder)
+    if not statuses["finished"] + statuses["stopped"]:
+        err.print("No comparison got through.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    source: Annotated[
+        str, typer.Argument(help="The experiment whose settings to train.", metavar="[EXPERIMENT]")
+    ] = "quickstart",
+    overrides: Overrides = [],  # noqa: B006
+    data_dir: DataDir = None,
+    folder: Folder = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: the experiment's resources.cpu.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")] = "auto",
+    no_report: NoReport = False,
+) -> None:
+    """Train one comparison in this process, without Ray: the experiment's own settings, nothing searched.
+
+    Example: filter-study train quickstart --set model.name=LeNet --set epochs=5
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if threads is not None:
+        overrides = [*overrides, f"resources.cpu={threads}"]
+    experiment = _experiment(source, overrides, data_dir).model_copy(update={"space": {}})
+    from study import runner
+    from study.display import NoDisplay
+    from trainables.config import TrialConfig
+
+    runner.check(experiment)
+    config = TrialConfig.from_dotted(experiment.trial)
+    folder = folder or _new_folder(f"train-{experiment.name}")
+    runner.create_folder(folder, experiment)
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("epochs{task.fields[state]}"), TimeRemainingColumn())
+    with Progress(*columns, console=out) as progress:
+        task = progress.add_task("", total=config.epochs, state="", completed=-1)
+
+        def on_epoch(metrics: dict[str, float]) -> None:
+            state = ", ".join(f"{arm} {metrics[f'{arm}/test_accuracy']:.4f}" for arm in config.arms)
+            progress.update(task, advance=1, state=f", test accuracy {state}")
+
+        status = runner.train(experiment, folder, NoDisplay(), device, on_epoch)
+    out.print(f"{status}; recorded in {folder}", soft_wrap=True)
+    if not no_report:
+        _conclude(folder)
+    if status != "finished":
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    study: StudyFolder,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR/tables.")] = None,
+    format: Annotated[Literal["parquet", "csv"], typer.Option(help="File format.")] = "parquet",
+) -> None:
+    """Export the tables trials and epochs; of a running or interrupted study too.
+
+    Example: filter-study export studies/mine --format csv --to tables
+    """
+    from analysis import load
+
+    for path in load.export(load.load(study), to or study / "tables", format):
+        out.print(str(path), soft_wrap=True, markup=False)
+
+
+@app.command()
+def gaps(
+    study: StudyFolder,
+    metric: Annotated[list[str], typer.Option(help="Metric to compare; repeat for more.")] = [],  # noqa: B006
+    by: Annotated[list[str], typer.Option(help="Hyperparameter to group by; repeat for more.")] = [],  # noqa: B006
+    at: Annotated[
+        str, typer.Option(help="final, best (each arm's best validation epoch), or an epoch's number.")
+    ] = "final",
+    clock: Annotated[
+        Literal["epochs", "steps", "samples", "compute", "seconds"],
+        typer.Option(help="What both arms have spent alike."),
+    ] = "epochs",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Print the gaps between the arms: positive means that filtering is better.
+
+    Examples:
+
+    filter-study gaps studies/mine --by optimizer.name
+
+    filter-study gaps studies/mine --metric test_worst_loss --clock compute
+    """
+    from analysis import load
+
+    print(_gap_table(load.load(study), metric, by, at, clock, markdown))
+
+
+@app.command()
+def report(
+    study: StudyFolder,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.")] = None,
+) -> None:
+    """Write report.html, which opens without network, and its figures as PNG.
+
+    Example: filter-study report studies/mine
+    """
+    from analysis import load
+    from analysis import report as reports
+
+    out.print(str(reports.write(load.load(study), to or study)), soft_wrap=True, markup=False)
+
+
+def _conclude(folder: Path) -> None:
+    """Print the gap table, export the tables and write the report."""
+    from analysis import load
+    from analysis import report as reports
+
+    study = load.load(folder)
+    print()
+    print(_gap_table(study))
+    tables = load.export(study, folder / "tables", "parquet")
+    out.print(f"report: {reports.write(study, folder)}", soft_wrap=True, markup=False)
+    out.print(f"tables: {tables[0].parent}", soft_wrap=True, markup=False)
+
+
+def _gap_table(
+    study: Any,
+    metrics: list[str] | None = None,
+    by: list[str] | None = None,
+    at: str = "final",
+    clock: str = "epochs",
+    markdown: bool = False,
+) -> str:
+    """The verdict, and the gaps as a table."""
+    import numpy as np
+
+    from analysis import gaps, pairs, tables
+    from analysis.load import TableError, config_keys
+    from trainables.records import METRICS
+
+    errors = [f"--metric {m} has no gap; one of {', '.join(METRICS)}" for m in metrics or () if m not in METRICS]
+    keys = config_keys(study.trials)
+    errors += [f"--by {key} is no key of this study; one of {', '.join(keys)}" for key in by or () if key not in keys]
+    if at not in ("final", "best") and not at.isdecimal():
+        errors.append(f"--at {at} must be final, best or an epoch's number")
+    if clock != "epochs" and at != "final":
+        errors.append(f"--clock {clock} goes with --at final only")
+    if errors:
+        raise TableError("; ".join(errors))
+    rng = np.random.default_rng(0)
+    moment: Any = at if at in ("final", "best") else int(at)
+    paired = pairs.pair(study, at=moment, clock=clock)
+    summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, rng, by or ())
+    table = tables.gap_table(summary)
+    return f"{gaps.verdict(paired, rng)}\n\n{(tables.to_markdown if markdown else tables.to_text)(table)}"
+
+
+def _experiment(source: str, overrides: list[str], data_dir: Path | None = None) -> Experiment:
+    if data_dir is not None:
+        overrides = [*overrides, f"data_dir={data_dir}"]
+    return experiments.load(source, overrides)
+
+
+def _display(experiment: Experiment, trials: int) -> StudyDisplay:
+    from study.display import StudyDisplay
+
+    return StudyDisplay(out, trials, list(experiment.space), experiment.objective.metric, experiment.objective.mode)
+
+
+def _new_folder(name: str) -> Path:
+    return Path("studies") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2, an interruption is 130."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        code = _code(error)
+        if code is None:
+            raise
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(code)
+
+
+def _code(error: Exception) -> int | None:
+    """The exit code of an error that a user can mend; None for one that is ours."""
+    if isinstance(error, ExperimentError | FileExistsError | PermissionError):
+        return USER_ERROR
+    name = f"{type(error).__module__}.{type(error).__name__}"  # by name: their modules may not have been needed
+    known = {
+        "analysis.load.TableError": USER_ERROR,
+        "trainables.data.DatasetError": USER_ERROR,
+        "trainables.comparison.DeviceError": USER_ERROR,
+        "study.runner.Interrupted": INTERRUPTED,
+    }
+    return known.get(name)

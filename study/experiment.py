@@ -1,0 +1,402 @@
+"""Experiments: YAML files, built-in and users' own in the same form, read with all their errors at once.
+
+The keys of a TrialConfig stand at the top of the file beside the study's own sections, so that a hyperparameter's path
+in the file is its name everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from search_spaces import domains, spaces
+from search_spaces.domains import Parameter, Space, SpaceError
+from trainables.config import Frozen, Objective, TrialConfig, flatten, metric_mode, nest
+
+BUILT_IN = resources.files("study") / "experiments"
+
+
+class ExperimentError(ValueError):
+    """What is wrong with an experiment, every error on a line of its own: path, value, what is allowed."""
+
+    def __init__(self, source: str, errors: Sequence[str]) -> None:
+        self.errors = list(dict.fromkeys(errors))
+        count = f"{len(self.errors)} errors" if len(self.errors) > 1 else "1 error"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {error}" for error in self.errors)]))
+
+
+class About(Frozen):
+    """The head of an experiment."""
+
+    title: str
+    question: str
+    section: str = Field("", description="section of the thesis")
+    command: str = ""
+    time: str = Field("", description="expected time, and on what machine")
+    result: str = Field("", description="expected result")
+
+
+class Search(Frozen):
+    """Who proposes configurations, and how many."""
+
+    name: Literal["optuna", "random", "grid"] = "optuna"
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler; only with search.name optuna")
+    trials: PositiveInt | None = Field(None, description="comparisons to run; a grid has as many as it has points")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _trials_are_known(self) -> Self:
+        if self.name == "grid" and self.trials is not None:
+            raise ValueError("a grid runs every point; leave trials out, or use search.name random")
+        if self.name != "grid" and self.trials is None:
+            raise ValueError(f"trials is missing: say how many comparisons search.name {self.name} may run")
+        return self
+
+
+class Scheduler(Frozen):
+    """Who stops comparisons early. ``asha``: Li et al. 2020, at rungs of grace_period x reduction_factor^k epochs.
+
+    What it looks at can differ from what is searched for: a run is dead where the treatment does not learn, not where
+    it loses to the baseline.
+    """
+
+    name: Literal["none", "asha"] = "none"
+    metric: str | None = Field(None, description="gap/METRIC or ARM/METRIC; None: the objective")
+    grace_period: PositiveInt = Field(1, description="epochs that every comparison gets")
+    reduction_factor: int = Field(3, ge=2, description="one comparison of this many goes on at each rung")
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str | None) -> str | None:
+        if metric is not None:
+            metric_mode(metric)
+        return metric
+
+
+class Resources(Frozen):
+    """What one comparison occupies."""
+
+    cpu: PositiveInt = Field(1, description="CPU threads")
+    gpu: float = Field(0, ge=0, le=1, description="share of one GPU")
+
+
+class Wandb(Frozen):
+    """Logging to Weights & Biases, from the driver."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "filter-study"
+
+
+class Experiment(Frozen):
+    """An experiment.
+
+    ``trial`` holds the dotted keys that the file sets, ``space`` those that are searched. A key in both has in ``trial``
+    what ``filter-study train`` takes.
+    """
+
+    name: str
+    about: About
+    trial: dict[str, Any]
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    search: Search
+    objective: Objective = Objective()
+    scheduler: Scheduler = Scheduler()
+    resources: Resources = Resources()
+    wandb: Wandb = Wandb()
+    data_dir: str = "data"
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What all comparisons share: keys that are set and not searched, and defaults that a condition looks at."""
+        return _fixed(self.trial, self.space)
+
+    @property
+    def trials(self) -> int:
+        """How many comparisons the search runs at most."""
+        return self.search.trials or len(domains.grid(self.space, self.fixed))
+
+    def corners(self) -> list[dict[str, Any]]:
+        """Configurations that show whether every value the search can take is valid."""
+        return list(domains.corners(self.space, self.fixed, Random(0))) or [self.fixed]
+
+    def to_yaml(self) -> str:
+        """The experiment with every default spelled out, as a file that reads back as the same experiment."""
+        document = self.model_dump(mode="json", exclude={"trial", "space", "name"})
+        about = document.pop("about")
+        space = {key: parameter.model_dump(mode="json", exclude_defaults=True) for key, parameter in self.space.items()}
+        return _dump({"about": about, **nest(self.trial), "space": space, **document})
+
+
+STUDY_SECTIONS = frozenset(Experiment.model_fields) - {"name", "trial"}
+
+
+def built_in() -> list[str]:
+    """Names of the experiments that come with the program."""
+    return sorted(path.name.removesuffix(".yaml") for path in BUILT_IN.iterdir() if path.name.endswith(".yaml"))
+
+
+def load(source: str, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment ``source``: a built-in name or a YAML file, with ``overrides`` of the form ``key=value``.
+
+    Raises:
+        ExperimentError: with every error at once.
+    """
+    name, text = _read(source)
+    document = _parse(text, source)
+    errors = _override(document, overrides)
+    try:
+        experiment = from_document(name, document)
+    except ExperimentError as error:
+        raise ExperimentError(source, errors + error.errors) from None
+    if errors:
+        raise ExperimentError(source, errors)
+    return experiment
+
+
+def from_document(name: str, document: Mapping[str, Any]) -> Experiment:
+    """The experiment that a parsed YAML document describes.
+
+    Raises:
+        ExperimentError: with every error at once.
+    """
+    sections = {key: value for key, value in document.items() if key in STUDY_SECTIONS}
+    errors: list[str] = []
+    try:
+        trial = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
+    except ValueError as error:
+        raise ExperimentError(name, [str(error)]) from None
+    space = _space(sections.pop("space", None) or {}, errors)
+    sections.setdefault("search", {})
+    try:
+        experiment = Experiment(name=name, trial=trial, space=dict(space), **sections)
+    except ValidationError as error:
+        errors += describe(error, sections)
+        experiment = None
+    errors += _trial_errors(trial, space)
+    if errors or experiment is None:
+        raise ExperimentError(name, errors)
+    arms = TrialConfig.from_dotted(experiment.corners()[0]).arms
+    for where, metric in (("objective", experiment.objective.metric), ("scheduler", experiment.scheduler.metric)):
+        scope, _, name = (metric or "").partition("/")
+        if metric and scope not in ("gap", *arms):
+            errors.append(f"{where}.metric: {scope!r} is no arm of this experiment; it has gap, {', '.join(arms)}")
+        if name.startswith("validation_") and not _has_validation(experiment):
+            errors.append(
+                f"{where}.metric: {metric!r} needs a validation set, and dataset.validation_fraction is 0; "
+                "set it above 0, or take a train_ or test_ metric"
+            )
+    try:
+        experiment.trials  # noqa: B018
+    except SpaceError as error:
+        errors.append(f"space: {error}")
+    if errors:
+        raise ExperimentError(name, errors)
+    return experiment
+
+
+def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    looked_at = {key for parameter in space.values() for key in parameter.when} - space.keys()
+    defaults = TrialConfig().to_dotted()
+    shared = {key: value for key, value in trial.items() if key not in space}
+    return {key: defaults[key] for key in sorted(looked_at & defaults.keys())} | shared
+
+
+def _has_validation(experiment: Experiment) -> bool:
+    return all(TrialConfig.from_dotted(corner).dataset.validation_fraction > 0 for corner in experiment.corners())
+
+
+def _space(section: Any, errors: list[str]) -> Space:
+    """The space of an experiment's section: the spaces it includes, and its own parameters."""
+    if not isinstance(section, Mapping):
+        errors.append(f"space: must map keys to parameters, not {section!r}")
+        return {}
+    section = dict(section)
+    included = section.pop("include", None) or []
+    included = [included] if isinstance(included, str) else included
+    parts: list[Space] = []
+    for name in included:
+        if name in spaces.BY_NAME:
+            parts.append(spaces.BY_NAME[name])
+        else:
+            errors.append(f"space.include: {name!r} is not one of {', '.join(spaces.BY_NAME)}")
+    own: dict[str, Parameter] = {}
+    for key, value in section.items():
+        try:
+            own[key] = Parameter.model_validate(value)
+        except ValidationError as error:
+            errors += describe(error, value, f"space.{key}")
+    try:
+        return domains.merge(*parts, own)
+    except SpaceError as error:
+        errors.append(f"space: {error}")
+        return {}
+
+
+def _trial_errors(trial: Mapping[str, Any], space: Space) -> list[str]:
+    """What is wrong with the settings themselves, or with any configuration that the search can propose."""
+    fixed = _fixed(trial, space)
+    try:
+        candidates = [dict(trial), *domains.corners(space, fixed, Random(0))]
+    except SpaceError as error:
+        return [f"space: {error}"]
+    errors: list[str] = []
+    for candidate in candidates:
+        try:
+            TrialConfig.from_dotted(candidate)
+        except ValidationError as error:
+            errors += describe(error, nest(candidate))
+        except ValueError as error:
+            errors.append(str(error))
+    return errors
+
+
+def describe(error: ValidationError, document: Any, prefix: str = "") -> list[str]:
+    """Pydantic's errors as lines ``path: value: what is allowed``, with the nearest known key for an unknown one."""
+    lines = []
+    for item in error.errors():
+        path = _path(item["loc"], document)
+        where = ".".join(filter(None, (prefix, *map(str, path)))) or "experiment"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            known = _siblings(path)
+            close = difflib.get_close_matches(str(path[-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            lines.append(f"{where}: unknown key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: is missing")
+        elif item["type"] == "union_tag_invalid":
+            lines.append(f"{where}.name: {item['ctx']['tag']!r}: must be one of {item['ctx']['expected_tags']}")
+        elif isinstance(item["input"], Mapping | Frozen):
+            lines.append(f"{where}: {message}")
+        else:
+            lines.append(f"{where}: {item['input']!r}: {message[0].lower()}{message[1:]}")
+    return lines
+
+
+def _path(location: Sequence[int | str], document: Any) -> list[int | str]:
+    """An error's location without the names of union members, which are not in the document."""
+    path: list[int | str] = []
+    node = document
+    for i, part in enumerate(location):
+        inside = node[part] if isinstance(node, Mapping) and part in node else None
+        tag = isinstance(node, Mapping) and part not in node and node.get("name", "SGD") == part
+        if tag and i < len(location):
+            continue
+        path.append(part)
+        node = inside
+    return path
+
+
+def _siblings(path: Sequence[int | str]) -> list[str]:
+    """The keys that are known where ``path`` ends."""
+    if len(path) == 1:
+        return sorted(set(TrialConfig.model_fields) | STUDY_SECTIONS)
+    every = {key for config in _EXAMPLES for key in flatten(config.model_dump())}
+    every |= {f"{name}.{key}" for name, model in _SECTIONS.items() for key in model.model_fields}
+    parent = ".".join(map(str, path[:-1])) + "."
+    if path[0] == "arms":
+        parent = "arms.filtered."
+    return sorted({key.removeprefix(parent).partition(".")[0] for key in every if key.startswith(parent)})
+
+
+_SECTIONS: dict[str, type[Frozen]] = {
+    "about": About,
+    "search": Search,
+    "scheduler": Scheduler,
+    "resources": Resources,
+    "wandb": Wandb,
+    "objective": Objective,
+    "space": Parameter,
+}
+_EXAMPLES = [
+    TrialConfig.from_dotted({"optimizer.name": optimizer, "schedule.name": schedule})
+    for optimizer, schedule in (("SGD", "exponential"), ("Adam", "multistep"), ("AdamW", "cosine"))
+]
+
+
+def _override(document: dict[str, Any], overrides: Iterable[str]) -> list[str]:
+    """Apply ``key=value`` to the document; a key that the space searches becomes fixed. The errors."""
+    errors = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            errors.append(f"--set {override}: must be key=value, such as --set optimizer.lr=0.1")
+            continue
+        try:
+            value = yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            errors.append(f"--set {override}: {text!r} is not a YAML value")
+            continue
+        searched = document.get("space")
+        if isinstance(searched, dict) and not key.startswith("space."):
+            searched.pop(key, None)
+        *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
+        node = document
+        for part in path:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else node
+        if not isinstance(node, dict):
+            errors.append(f"--set {override}: {'.'.join(path)} is a value, not a section")
+            continue
+        node[leaf] = value
+    return errors
+
+
+def _read(source: str) -> tuple[str, str]:
+    """Name and text of a built-in experiment or of a file."""
+    if source in built_in():
+        return source, (BUILT_IN / f"{source}.yaml").read_text("utf-8")
+    path = Path(source)
+    if not path.is_file():
+        close = difflib.get_close_matches(source, built_in(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ExperimentError(source, [f"no such file, and no built-in experiment: {', '.join(built_in())}{hint}"])
+    try:
+        return path.stem, path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(source, [f"cannot be read: {error}"]) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number and a key may stand only once in a section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse what YAML would silently overwrite."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"set twice: {', '.join(sorted(twice))}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$"),
+    list("-+0123456789"),
+)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ExperimentError(source, [f"{line}{getattr(error, 'problem', None) or error}"]) from None
+    if not isinstance(document, dict):
+        raise ExperimentError(source, ["must be a YAML mapping with the sections of an experiment"])
+    return document
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,68 @@
+"""Where a study's figures come from: versions, git revision, hardware, seeds, command."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from study.experiment import Experiment
+
+FILENAME = "manifest.json"
+PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy", "kornia")
+
+
+def collect(experiment: Experiment) -> dict[str, Any]:
+    """The manifest of a study that starts now in this process."""
+    return {
+        "name": experiment.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["filter-study", *sys.argv[1:]]),
+        "seeds": {"search": experiment.search.seed, "training": experiment.trial.get("seed", 0)},
+        "git": _git(),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def write(manifest: dict[str, Any], folder: Path) -> None:
+    """Write the manifest beside the study's records."""
+    (folder / FILENAME).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+
+def _git() -> dict[str, Any]:
+    """Revision of this source tree, and whether it has been changed; empty outside a checkout."""
+    root = Path(__file__).parent.parent
+    try:
+        revision = _run("git", "-C", str(root), "rev-parse", "HEAD")
+        changed = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"revision": revision, "modified": bool(changed)}
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
