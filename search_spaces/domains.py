@@ -174,7 +174,12 @@ def _finite(parameter: Parameter) -> Sequence[Scalar]:
 
 
 def corners(space: Space, fixed: Values, rng: Random) -> Iterator[dict[str, Any]]:
-    """Draws that together take every extreme value of every parameter under every condition it exists in."""
+    """Draws that together take every extreme value of every parameter under every condition it exists in.
+
+    Raises:
+        SpaceError: as :func:`ordered`.
+    """
+    ordered(space, fixed)
     for key, parameter in space.items():
         for value, *context in product(parameter.extremes, *parameter.when.values()):
             pinned = dict(zip(parameter.when, context, strict=True)) | {key: value}

@@ -73,9 +73,9 @@ def validate(source: Source, overrides: Overrides = [], data_dir: DataDir = None
     Example: filter-study validate mine.yaml --set search.trials=8
     """
     experiment = _experiment(source, overrides, data_dir)
-    from study import runner
+    from study import preflight
 
-    runner.check(experiment)
+    preflight.check(experiment)
     scheduler = experiment.scheduler.name
     stopping = "no early stopping" if scheduler == "none" else f"{scheduler} stops early"
     out.print(
@@ -102,9 +102,9 @@ def run(
     filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
     """
     experiment = _experiment(source, overrides, data_dir)
-    from study import runner
+    from study import preflight, runner
 
-    runner.check(experiment)
+    preflight.check(experiment)
     folder = folder or _new_folder(experiment.name)
     runner.create_folder(folder, experiment)
     out.print(f"{experiment.about.title}: {experiment.trials} comparisons, recorded in {folder}", soft_wrap=True)
@@ -142,11 +142,11 @@ def train(
     if threads is not None:
         overrides = [*overrides, f"resources.cpu={threads}"]
     experiment = _experiment(source, overrides, data_dir).model_copy(update={"space": {}})
-    from study import runner
+    from study import preflight, runner
     from study.display import NoDisplay
     from trainables.config import TrialConfig
 
-    runner.check(experiment)
+    preflight.check(experiment)
     config = TrialConfig.from_dotted(experiment.trial)
     folder = folder or _new_folder(f"train-{experiment.name}")
     runner.create_folder(folder, experiment)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from random import Random
@@ -98,8 +98,8 @@ class Wandb(Frozen):
 class Experiment(Frozen):
     """An experiment.
 
-    ``trial`` holds the dotted keys that the file sets, ``space`` those that are searched. A key in both has in ``trial``
-    what ``filter-study train`` takes.
+    ``trial`` holds the dotted keys that the file sets, ``space`` those that are searched. A key in both has in
+    ``trial`` what ``filter-study train`` takes.
     """
 
     name: str
@@ -151,9 +151,9 @@ def load(source: str, overrides: Iterable[str] = ()) -> Experiment:
     """
     name, text = _read(source)
     document = _parse(text, source)
-    errors = _override(document, overrides)
+    errors, pinned = _override(document, overrides)
     try:
-        experiment = from_document(name, document)
+        experiment = from_document(name, document, pinned)
     except ExperimentError as error:
         raise ExperimentError(source, errors + error.errors) from None
     if errors:
@@ -161,8 +161,8 @@ def load(source: str, overrides: Iterable[str] = ()) -> Experiment:
     return experiment
 
 
-def from_document(name: str, document: Mapping[str, Any]) -> Experiment:
-    """The experiment that a parsed YAML document describes.
+def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str] = ()) -> Experiment:
+    """The experiment that a parsed YAML document describes; keys in ``pinned`` are taken out of its space.
 
     Raises:
         ExperimentError: with every error at once.
@@ -174,9 +174,10 @@ def from_document(name: str, document: Mapping[str, Any]) -> Experiment:
     except ValueError as error:
         raise ExperimentError(name, [str(error)]) from None
     space = _space(sections.pop("space", None) or {}, errors)
+    space = {key: parameter for key, parameter in space.items() if key not in pinned}
     sections.setdefault("search", {})
     try:
-        experiment = Experiment(name=name, trial=trial, space=dict(space), **sections)
+        experiment = Experiment(name=name, trial=trial, space=space, **sections)
     except ValidationError as error:
         errors += describe(error, sections)
         experiment = None
@@ -322,12 +323,12 @@ _EXAMPLES = [
 ]
 
 
-def _override(document: dict[str, Any], overrides: Iterable[str]) -> list[str]:
-    """Apply ``key=value`` to the document; a key that the space searches becomes fixed. The errors."""
-    errors = []
+def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[str], set[str]]:
+    """Apply ``key=value`` to the document; the errors, and the keys that were set."""
+    errors: list[str] = []
+    keys: set[str] = set()
     for override in overrides:
-        key, equals, text = override.partition("=")
-        key = key.strip()
+        key, equals, text = (part.strip() for part in override.partition("="))
         if not equals or not key:
             errors.append(f"--set {override}: must be key=value, such as --set optimizer.lr=0.1")
             continue
@@ -336,18 +337,19 @@ def _override(document: dict[str, Any], overrides: Iterable[str]) -> list[str]:
         except yaml.YAMLError:
             errors.append(f"--set {override}: {text!r} is not a YAML value")
             continue
-        searched = document.get("space")
-        if isinstance(searched, dict) and not key.startswith("space."):
-            searched.pop(key, None)
         *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
-        node = document
+        node: Any = document
         for part in path:
-            node = node.setdefault(part, {}) if isinstance(node, dict) else node
+            if isinstance(node, dict):
+                if node.get(part) is None:
+                    node[part] = {}
+                node = node[part]
         if not isinstance(node, dict):
             errors.append(f"--set {override}: {'.'.join(path)} is a value, not a section")
             continue
         node[leaf] = value
-    return errors
+        keys.add(key)
+    return errors, keys
 
 
 def _read(source: str) -> tuple[str, str]:

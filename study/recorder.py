@@ -6,6 +6,7 @@ nothing can stand twice. Each call is one transaction: a crash loses the call it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -38,11 +39,14 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Mark what still trains as interrupted, and fold the log into the file."""
+        """Mark what still trains as interrupted; leave one plain file, readable wherever it is put."""
         self._connection.execute(
             "UPDATE trials SET status = 'interrupted', ended = ? WHERE status = 'running'", (time.time(),)
         )
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.suppress(
+            sqlite3.OperationalError
+        ):  # somebody is reading: the file stays as it is, and readable
+            self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
 
     def start(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 from study import cluster, manifest
 from study.experiment import Experiment
+from study.preflight import runtime
 from study.recorder import Recorder
 from study.watch import Display, Watch
 from study.weights_and_biases import WandbLogger
-from trainables.comparison import prepare, report, resolve_device
-from trainables.config import Runtime, TrialConfig, metric_mode
-from trainables.data import load
+from trainables.comparison import prepare, report
+from trainables.config import TrialConfig, metric_mode
 
 EXPERIMENT = "experiment.yaml"
 RAY = "ray"
@@ -24,30 +24,6 @@ RAY = "ray"
 
 class Interrupted(Exception):
     """The study was interrupted; what it had recorded is readable."""
-
-
-def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
-    """Where the experiment's comparisons run."""
-    if device == "auto" and not experiment.resources.gpu:
-        device = "cpu"
-    return Runtime.model_validate(
-        {
-            "device": device,
-            "threads": experiment.resources.cpu,
-            "data_dir": str(Path(experiment.data_dir).expanduser().resolve()),
-        }
-    )
-
-
-def check(experiment: Experiment) -> None:
-    """Read every data set that the search can ask for, so that a missing one is found before anything starts.
-
-    Raises:
-        DatasetError: names the data set or file and the remedy.
-    """
-    where = runtime(experiment, "cpu")
-    for dataset in {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}:
-        load(dataset, where.data_dir, resolve_device(where))
 
 
 def create_folder(folder: Path, experiment: Experiment) -> None:

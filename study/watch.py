@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray.tune import Callback
@@ -74,6 +76,13 @@ def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
 
 
+def _error(trial: Trial) -> str:
+    """What a failed trial raised, as Ray wrote it down, without colours."""
+    file = Path(trial.error_file or "")
+    text = file.read_text("utf-8") if file.is_file() else "its worker left no error"
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+
+
 class TuneWatch(Callback):
     """Hands what Tune reports to a :class:`Watch`."""
 
@@ -109,4 +118,4 @@ class TuneWatch(Callback):
         if trial.trial_id not in self._open:  # its actor never started
             self.on_trial_start(iteration, trials, trial)
         last = trial.last_result or {}
-        self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, trial.get_error() or "unknown error")
+        self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, _error(trial))

@@ -135,6 +135,9 @@ class MethodConfig(Frozen):
         return self
 
 
+ARMS: Mapping[str, Mapping[str, str]] = {"archetype": {"granularity": "none"}, "filtered": {"granularity": "batch"}}
+"""What the arms of these names are, as far as a configuration does not say otherwise."""
+
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_+-]*$")]
 
 
@@ -152,10 +155,8 @@ class TrialConfig(Frozen):
     epochs: PositiveInt = 300
     seed: int = Field(0, ge=0, description="of initial weights, order and augmentation, shared by all arms")
     arms: dict[ArmName, MethodConfig] = Field(
-        default_factory=lambda: {
-            "archetype": MethodConfig(granularity="none"),
-            "filtered": MethodConfig(),
-        }
+        default_factory=lambda: {name: MethodConfig.model_validate(method) for name, method in ARMS.items()},
+        description="baseline and treatment need not be named where they are archetype and filtered",
     )
     baseline: str = Field("archetype", description="the arm that gaps are measured from")
     treatment: str = Field("filtered", description="the arm that gaps are measured for")
@@ -163,13 +164,24 @@ class TrialConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _names_are_optional(cls, values: Any) -> Any:
-        """A section without a name is of its default kind: ``{"lr": 0.5}`` is SGD with that learning rate."""
+        """A section without a name is of its default kind: ``{"lr": 0.5}`` is SGD with that learning rate.
+
+        Likewise an arm that is missing or incomplete, but known by its name.
+        """
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
         for section, name in (("optimizer", "SGD"), ("schedule", "none")):
             if isinstance(values.get(section), Mapping):
                 values[section] = {"name": name, **values[section]}
+        if isinstance(values.get("arms"), Mapping):
+            given = dict(values["arms"])
+            roles = (values.get("baseline", "archetype"), values.get("treatment", "filtered"))
+            known = {name: given.pop(name, {}) for name in ARMS if name in roles or name in given}
+            values["arms"] = {
+                name: {**ARMS[name], **method} if isinstance(method, Mapping) else method
+                for name, method in known.items()
+            } | given
         return values
 
     @model_validator(mode="after")
@@ -280,10 +292,8 @@ class Objective(Frozen):
         value = report.get(self.metric)
         if value is None:
             return math.nan
-        accuracy = report.get(f"{baseline}/validation_accuracy")
-        if accuracy is None:
-            accuracy = report[f"{baseline}/train_accuracy"]
-        if self.metric.startswith("gap/") and accuracy < self.baseline_floor:
+        accuracy = report.get(f"{baseline}/validation_accuracy", report.get(f"{baseline}/train_accuracy"))
+        if self.metric.startswith("gap/") and accuracy is not None and accuracy < self.baseline_floor:
             return min(float(value), 0.0) - (self.baseline_floor - accuracy)
         return float(value)
 

@@ -85,8 +85,7 @@ def load(config: DatasetConfig, data_dir: str, device: torch.device) -> Dataset:
 
     Raises:
         DatasetError: it is not there (says where it was looked for), a file is damaged (says which and how), or a
-        subset
-            is larger than the data.
+            subset is larger than the data.
     """
     train, test = read(config.name, Path(data_dir))
     classes = config.classes or CLASSES[config.name]

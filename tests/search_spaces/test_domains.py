@@ -1,0 +1,122 @@
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from search_spaces.domains import Parameter, SpaceError, corners, grid, merge, ordered, sample, space
+
+CONDITIONAL = space(
+    optimizer__momentum={"uniform": [0.1, 0.9], "when": {"optimizer.name": "SGD"}},
+    optimizer__name={"choice": ["SGD", "Adam"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "it has none"),
+        ({"choice": [1], "uniform": [0, 1]}, "it has choice, uniform"),
+        ({"uniform": [1, 1]}, "lower and a higher bound"),
+        ({"integer": [5, 2]}, "lower and a higher bound"),
+        ({"loguniform": [0, 1]}, "above 0"),
+        ({"choice": [1, 2, 1]}, "twice"),
+        ({"choice": []}, "at least 1"),
+        ({"chioce": [1]}, "Extra inputs"),
+    ],
+)
+def test_a_parameter_that_is_no_domain_is_refused_with_the_reason(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Parameter.model_validate(values)
+
+
+@given(
+    st.sampled_from(["uniform", "loguniform", "integer"]),
+    st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)).filter(lambda b: b[0] < b[1]),
+    st.integers(0, 2**32),
+)
+def test_draws_stay_within_the_bounds(kind: str, bounds: tuple[int, int], seed: int) -> None:
+    value = Parameter.model_validate({kind: bounds}).draw(Random(seed))
+    assert bounds[0] <= value <= bounds[1]  # type: ignore[operator]
+    assert isinstance(value, int if kind == "integer" else float)
+
+
+def test_log_uniform_draws_are_even_in_the_logarithm() -> None:
+    parameter = Parameter(loguniform=(1e-4, 1.0))
+    rng = Random(0)
+    below = sum(parameter.draw(rng) < 1e-2 for _ in range(4000))  # type: ignore[operator]
+    assert abs(below / 4000 - 0.5) < 0.03
+
+
+def test_a_choice_of_true_and_1_keeps_both() -> None:
+    assert Parameter.model_validate({"choice": [True, 1]}).choice == (True, 1)
+
+
+def test_merging_spaces_refuses_a_key_that_stands_twice() -> None:
+    assert merge(CONDITIONAL, space(batch_size={"choice": [1]})).keys() == CONDITIONAL.keys() | {"batch_size"}
+    with pytest.raises(SpaceError, match=r"searched twice: optimizer\.name"):
+        merge(CONDITIONAL, space(optimizer__name={"choice": ["AdamW"]}))
+
+
+def test_a_key_comes_after_the_keys_that_its_condition_looks_at() -> None:
+    assert ordered(CONDITIONAL, {}) == ["optimizer.name", "optimizer.momentum"]
+
+
+def test_conditions_on_unknown_keys_and_in_circles_are_refused() -> None:
+    with pytest.raises(SpaceError, match="b is conditional on c, which is neither searched nor set"):
+        ordered(space(b={"choice": [1], "when": {"c": 1}}), {})
+    circle = space(a={"choice": [1], "when": {"b": 1}}, b={"choice": [1], "when": {"a": 1}})
+    with pytest.raises(SpaceError, match="circle: a, b"):
+        ordered(circle, {})
+
+
+@given(st.integers(0, 10**6))
+def test_a_conditional_key_is_drawn_only_where_its_condition_holds(seed: int) -> None:
+    values = sample(CONDITIONAL, {"batch_size": 8}, Random(seed))
+    assert values["batch_size"] == 8
+    assert ("optimizer.momentum" in values) == (values["optimizer.name"] == "SGD")
+
+
+def test_a_condition_can_look_at_a_key_that_is_fixed() -> None:
+    only_sgd = {"optimizer.momentum": CONDITIONAL["optimizer.momentum"]}
+    assert "optimizer.momentum" in sample(only_sgd, {"optimizer.name": "SGD"}, Random(0))
+    assert "optimizer.momentum" not in sample(only_sgd, {"optimizer.name": "Adam"}, Random(0))
+
+
+def test_a_searched_key_takes_the_place_of_a_fixed_one_even_where_it_does_not_exist() -> None:
+    fixed = {"optimizer.momentum": 0.5}
+    drawn = [sample(CONDITIONAL, fixed, Random(seed)) for seed in range(20)]
+    assert all("optimizer.momentum" not in values for values in drawn if values["optimizer.name"] == "Adam")
+    assert {values["optimizer.name"] for values in drawn} == {"SGD", "Adam"}
+
+
+def test_a_grid_unfolds_conditional_keys_only_where_they_exist() -> None:
+    choices = space(
+        optimizer__momentum={"choice": [0.0, 0.9], "when": {"optimizer.name": "SGD"}},
+        optimizer__name={"choice": ["SGD", "Adam"]},
+        epochs={"integer": [1, 2]},
+    )
+    points = grid(choices, {"seed": 3})
+    assert len(points) == 2 * (2 + 1)
+    assert all(point["seed"] == 3 for point in points)
+    assert {"optimizer.name": "Adam", "epochs": 2, "seed": 3} in points
+    assert len({tuple(sorted(point.items(), key=str)) for point in points}) == len(points)
+
+
+def test_a_grid_of_an_endless_domain_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"give optimizer\.momentum as choice"):
+        grid(CONDITIONAL, {})
+
+
+def test_corners_take_every_extreme_value() -> None:
+    found = list(corners(CONDITIONAL, {}, Random(0)))
+    assert {values["optimizer.name"] for values in found} == {"SGD", "Adam"}
+    assert {0.1, 0.9} <= {values.get("optimizer.momentum") for values in found}
+    assert all(("optimizer.momentum" in values) == (values["optimizer.name"] == "SGD") for values in found)
+
+
+def test_corners_leave_out_what_a_fixed_key_rules_out() -> None:
+    only_sgd = {"optimizer.momentum": CONDITIONAL["optimizer.momentum"]}
+    assert list(corners(only_sgd, {"optimizer.name": "Adam"}, Random(0))) == []

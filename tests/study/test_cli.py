@@ -1,0 +1,193 @@
+"""The command line as a user meets it, with its exit codes; where it matters, in a process of its own."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.cli import main
+from study.recorder import FILENAME
+
+SMALL = ["--set", "model.name=FCNet10", "--set", "dataset.samples_per_class=30", "--set", "wandb.mode=disabled"]
+
+
+def filter_study(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "study", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
+    """Runs a command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def invoke(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["filter-study", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study directory of one comparison, trained without Ray."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = filter_study("train", *SMALL, "--set", "epochs=3", "--dir", "one", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "one"
+
+
+def test_help_has_an_example_for_every_verb(run: Callable[..., Done]) -> None:
+    overview = run("--help").stdout
+    for verb in ("ls", "show", "validate", "run", "train", "export", "gaps", "report"):
+        assert re.search(rf"^\W*{verb}\b", overview, re.MULTILINE), verb
+        assert f"filter-study {verb}" in run(verb, "--help").stdout
+
+
+def test_ls_names_the_built_in_experiments_with_what_they_ask(run: Callable[..., Done]) -> None:
+    listed = run("ls").stdout
+    assert "quickstart" in listed
+    assert "A simple fully connected network often suffices for MNIST" in listed
+
+
+def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(run("show", "quickstart").stdout)
+    done = run("validate", "mine.yaml", "--set", "search.trials=8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("mine.yaml is valid: 8 comparisons by optuna, asha stops early, ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["run", "quikstart"], ["did you mean quickstart"]),
+        (["run", "quickstart", "--set", "optimizer.lrr=1", "--set", "epochs=x"], ["2 errors", "'lr'", "epochs: 'x'"]),
+        (["run", "mnist_fcnet", "--data-dir", "nowhere"], ["mnist was not found; looked for", "download=True"]),
+        (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
+        (["train", "--set", "dataset.samples_per_class=5000"], ["the smallest class of mnist5k has 320"]),
+        (["train", "--threads", "0"], ["--threads"]),
+        (["gaps", "nowhere"], ["nowhere is not a folder"]),
+        (["gaps", "."], ["holds no study"]),
+        (["export", ".", "--format", "xlsx"], ["--format"]),
+        (["report", "."], ["holds no study"]),
+        (["frobnicate"], ["No such command"]),
+    ],
+)
+def test_a_mistake_is_one_message_with_exit_code_2(
+    run: Callable[..., Done], tmp_path: Path, arguments: list[str], messages: list[str]
+) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for message in messages:
+        assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_is_refused_where_there_is_none(run: Callable[..., Done]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    done = run("train", *SMALL, "--device", "cuda")
+    assert done.returncode == 2
+    assert "torch finds no CUDA device; use --device cpu" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_comparison_is_trained_reported_and_exported(trained: Path) -> None:
+    assert (trained / "report.html").is_file()
+    tables = {name: pd.read_parquet(trained / "tables" / f"{name}.parquet") for name in ("trials", "epochs")}
+    assert list(tables["trials"]["status"]) == ["finished"]
+    assert sorted(tables["epochs"]["epoch"]) == [0, 0, 1, 1, 2, 2, 3, 3]
+    done = filter_study("export", trained, "--format", "csv", "--to", "out", cwd=trained.parent)
+    assert done.returncode == 0
+    assert len(pd.read_csv(trained.parent / "out" / "epochs.csv")) == 8
+    report = filter_study("report", "out", "--to", "again", cwd=trained.parent)
+    assert report.returncode == 0, report.stderr
+    assert (trained.parent / "again" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_gaps_are_printed_for_the_metrics_keys_and_clock_asked_for(trained: Path) -> None:
+    text = filter_study("gaps", trained, "--metric", "test_q99_loss", "--by", "optimizer.lr", cwd=trained).stdout
+    assert "test q99 loss" in text
+    assert "optimizer.lr" in text
+    markdown = filter_study("gaps", trained, "--at", "1", "--markdown", cwd=trained).stdout
+    assert "| ---" in markdown
+    done = filter_study("gaps", trained, "--metric", "steps", "--by", "lr", "--at", "end", cwd=trained)
+    assert done.returncode == 2
+    assert all(part in done.stderr for part in ("--metric steps", "--by lr", "--at end"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_interrupted_stays_readable(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "study", "run", "quickstart", *SMALL, "--set", "epochs=500", "--dir", "study"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rows(tmp_path / "study" / FILENAME, process)
+        os.kill(process.pid, number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was recorded is in study" in stderr
+    assert "Traceback" not in stderr
+    done = filter_study("export", "study", "--format", "csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(tmp_path / "study" / "tables" / "trials.csv")
+    assert set(trials["status"]) == {"interrupted"}
+    assert len(pd.read_csv(tmp_path / "study" / "tables" / "epochs.csv")) >= 4
+
+
+def wait_for_rows(file: Path, process: subprocess.Popen[str]) -> None:
+    """Until the study has recorded some epochs."""
+    for _ in range(600):
+        assert process.poll() is None, process.communicate()
+        if file.is_file():
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+                try:
+                    if connection.execute("SELECT count(*) FROM epochs").fetchone()[0] >= 4:
+                        return
+                except sqlite3.OperationalError:  # the tables are about to be made
+                    pass
+        time.sleep(0.1)
+    raise AssertionError("nothing recorded within a minute")
+
+
+@pytest.mark.slow
+def test_the_quickstart_ends_with_a_gap_table_a_report_and_tables(tmp_path: Path) -> None:
+    done = filter_study("run", "quickstart", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    (study,) = (tmp_path / "studies").glob("quickstart-*")
+    trials = pd.read_parquet(study / "tables" / "trials.parquet")
+    assert len(trials) >= 16
+    assert set(trials["status"]) <= {"finished", "stopped", "diverged"}
+    assert {"finished", "stopped"} <= set(trials["status"])
+    epochs = pd.read_parquet(study / "tables" / "epochs.parquet")
+    assert not epochs.duplicated(["trial_id", "arm", "epoch"]).any()
+    lengths = epochs.groupby(["trial_id", "arm"])["epoch"].agg(["min", "max", "size"])
+    assert (lengths["min"] == 0).all()
+    assert (lengths["size"] == lengths["max"] + 1).all()
+    assert (study / "report.html").stat().st_size > 50_000
+    assert len(list(study.glob("wandb/offline-run-*/*.wandb"))) == len(trials)

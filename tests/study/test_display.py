@@ -1,0 +1,33 @@
+import io
+
+from rich.console import Console
+
+from study.display import StudyDisplay
+
+
+def shown(mode: str, objectives: list[float], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    with StudyDisplay(
+        console, len(objectives) + 1, ["optimizer.lr", "model.name"], "gap/test_accuracy", mode
+    ) as display:
+        for number, objective in enumerate(objectives):
+            display.started(1)
+            display.epoch()
+            display.ended(number, "finished", 5, objective, {"optimizer.lr": 0.012345, "model.name": "[red]LeNet"})
+        display.ended(9, "diverged", 2, float("nan"), {})
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_comparison_that_ends_is_one_line_with_its_objective_and_settings() -> None:
+    lines = shown("max", [0.5]).splitlines()
+    assert any(line.split() == ["finished", "#0", "epoch", "5", "+0.5000", "0.0123", "[red]LeNet"] for line in lines)
+    assert any(line.split() == ["diverged", "#9", "epoch", "2"] for line in lines)
+
+
+def test_the_best_is_the_largest_or_the_smallest_as_the_objective_says() -> None:
+    assert "best +0.7000" in shown("max", [0.5, 0.7, -0.1])
+    assert "best -0.1000" in shown("min", [0.5, 0.7, -0.1])
+
+
+def test_no_line_is_longer_than_the_terminal() -> None:
+    assert max(map(len, shown("max", [0.5], width=80).splitlines())) <= 80

@@ -1,0 +1,158 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.domains import Parameter
+from study.experiment import ExperimentError, built_in, from_document, load
+from trainables.config import TrialConfig
+
+HEAD = {"about": {"title": "t", "question": "q"}, "search": {"trials": 2}}
+
+
+def errors(document: dict[str, Any]) -> list[str]:
+    with pytest.raises(ExperimentError) as raised:
+        from_document("x", document)
+    return raised.value.errors
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_built_in_experiment_is_valid_and_says_what_it_asks(name: str) -> None:
+    about = load(name).about
+    assert all((about.title, about.question, about.section, about.time, about.result))
+    assert about.command.startswith(f"filter-study run {name}")
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_an_experiment_that_is_shown_reads_back_as_the_same(name: str, tmp_path: Path) -> None:
+    experiment = load(name)
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(experiment.to_yaml())
+    assert load(str(file)) == experiment
+
+
+def test_the_quickstart_compares_the_archetype_with_batchwise_filtering_at_least_16_times() -> None:
+    experiment = load("quickstart")
+    arms = TrialConfig.from_dotted(experiment.trial).arms
+    assert {name: arm.granularity for name, arm in arms.items()} == {"archetype": "none", "filtered": "batch"}
+    assert experiment.trials >= 16
+    assert (experiment.search.name, experiment.scheduler.name) == ("optuna", "asha")
+
+
+def test_mnist_fcnet_holds_the_settings_of_appendix_ii() -> None:
+    experiment = load("mnist_fcnet")
+    configs = [TrialConfig.from_dotted(corner) for corner in experiment.corners()]
+    assert [config.model.name for config in configs] == ["FCNet100", "FCNet1000", "FCNet3000"]
+    for config in configs:
+        assert config.dataset.name == "mnist"
+        assert (config.batch_size, config.epochs, config.augmentation) == (256, 500, "none")
+        assert config.optimizer.model_dump() == {
+            "name": "SGD", "lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0005,
+        }  # fmt: skip
+        assert config.schedule.model_dump() == {"name": "exponential", "gamma": 0.995}
+
+
+def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -> None:
+    found = errors(
+        {
+            "about": {"title": "t"},
+            "dataset": {"nme": "mnist5k"},
+            "optimizer": {"name": "SDG", "lr": 0.1},
+            "model": {"name": "VGG"},
+            "epochs": 0,
+            "space": {"batch_size": {"choice": [16, 0]}, "seed": {"integer": [5, 2]}, "include": ["optimiser"]},
+            "search": {"trials": "many"},
+            "schedulr": {},
+        }
+    )
+    expected = [
+        "about.question: is missing",
+        "dataset.nme: unknown key; did you mean 'name'?",
+        "optimizer.name: 'SDG': must be one of 'SGD', 'Adam', 'AdamW'",
+        "model.name: 'VGG': must be LeNet",
+        "epochs: 0: input should be greater than 0",
+        "batch_size: 0: input should be greater than 0",
+        "space.seed: integer needs a lower and a higher bound; it has 5 and 2",
+        "space.include: 'optimiser' is not one of optimizer",
+        "search.trials: 'many': input should be a valid integer",
+        "schedulr: unknown key; did you mean 'scheduler'?",
+    ]
+    for line in expected:
+        assert any(error.startswith(line) for error in found), (line, found)
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"optimizer": {"name": "Adam", "momentum": 0.5}}, "optimizer.momentum: unknown key"),
+        ({"space": {"optimizer.lr": {"uniform": [-1, 1]}}}, "optimizer.lr: -1.0: input should be greater than 0"),
+        ({"space": {"seed": {"choice": [1]}, "include": "method"}, "search": {"name": "grid", "trials": 3}}, "grid"),
+        ({"space": {"optimizer.lr": {"uniform": [0.1, 1]}}, "search": {"name": "grid"}}, "give optimizer.lr as choice"),
+        ({"search": {}}, "search: trials is missing"),
+        ({"objective": {"metric": "gap/steps"}}, "objective.metric: 'gap/steps': must be gap/METRIC or ARM/METRIC"),
+        ({"objective": {"metric": "other/test_accuracy"}}, "'other' is no arm of this experiment"),
+        ({"dataset": {"validation_fraction": 0}}, "objective.metric: 'gap/validation_accuracy' needs a validation set"),
+        ({"space": {"include": ["sgd", "optimizer"]}}, "space: searched twice: optimizer.lr"),
+        ({"space": {"optimizer.momentum": {"choice": [0.5], "when": {"optimizer.nme": "SGD"}}}}, "conditional on"),
+        ({"space": [1]}, "space: must map keys to parameters"),
+        ({"optimizer": 3}, "optimizer: 3"),
+        ({"arms": {"filtered": {"granularity": "none", "raw_batch_size": 8}}}, "arms.filtered: raw_batch_size means"),
+    ],
+)
+def test_a_mistake_is_named(document: dict[str, Any], message: str) -> None:
+    assert any(message in error for error in errors({**HEAD, **document}))
+
+
+def test_a_value_is_set_from_the_command_line_under_its_dotted_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("about: {title: t, question: q}\nspace: {include: [sgd]}\nsearch: {trials: 4}\n")
+    experiment = load(str(file), ["optimizer.lr=1e-2", "search.trials=7", "space.seed={choice: [1, 2]}"])
+    assert experiment.name == "mine"
+    assert experiment.trial["optimizer.lr"] == 0.01
+    assert experiment.trials == 7
+    assert set(experiment.space) == {"optimizer.momentum", "optimizer.weight_decay", "seed"}
+    assert experiment.space["seed"] == Parameter(choice=(1, 2))
+
+
+def test_command_line_mistakes_join_the_others() -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load("quickstart", ["optimizer.lr", "dataset.name.x=1", "epochs=-1"])
+    first, second, third = raised.value.errors
+    assert first.startswith("--set optimizer.lr: must be key=value")
+    assert second == "--set dataset.name.x=1: dataset.name is a value, not a section"
+    assert third.startswith("epochs: -1")
+    assert str(raised.value).startswith("quickstart: 3 errors\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\nepochs: 4\n", "line 1: set twice: epochs"),
+        ("epochs: [3\n", "line 2"),
+        ("- 1\n", "must be a YAML mapping"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ExperimentError, match=message):
+        load(str(file))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ExperimentError, match="did you mean quickstart"):
+        load("quikstart")
+
+
+def test_numbers_may_be_written_with_an_exponent(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("about: {title: t, question: q}\noptimizer: {lr: 5e-4}\nsearch: {trials: 1}\n")
+    assert load(str(file)).trial["optimizer.lr"] == 5e-4
+
+
+def test_a_key_that_is_set_and_searched_is_not_shared() -> None:
+    document = {**HEAD, "batch_size": 8, "space": {"batch_size": {"choice": [16, 32]}}}
+    experiment = from_document("x", document)
+    assert "batch_size" not in experiment.fixed
+    assert experiment.trial["batch_size"] == 8

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables import comparison, records
+from trainables.comparison import Comparison, diverged, prepare, report, resolve_device
+from trainables.config import MethodConfig, Runtime, TrialConfig
+from trainables.data import Dataset
+from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
+from trainables.samplers import Views
+
+CPU = torch.device("cpu")
+ARMS = {
+    "archetype": MethodConfig(granularity="none"),
+    "filtered": MethodConfig(granularity="batch", raw_batch_size=7),
+    "epochwise": MethodConfig(granularity="epoch"),
+    "both": MethodConfig(granularity="epoch+batch"),
+}
+TYPES = {"int": int, "float": float, "str": str}
+COUNTS = [column.name for column in ADDITIVE if column.unit != "s"]
+
+
+def trial(**dotted: Any) -> TrialConfig:
+    base = {
+        "dataset.name": "cifar10",
+        "augmentation": "standard",
+        "model.name": "FCNet16",
+        "optimizer.lr": 0.02,
+        "batch_size": 8,
+        "epochs": 4,
+        "arms": {name: method.model_dump() for name, method in ARMS.items()},
+    }
+    return TrialConfig.from_dotted(base | {key.replace("__", "."): value for key, value in dotted.items()})
+
+
+@pytest.fixture
+def data(make_dataset) -> Dataset:
+    return make_dataset(train=45)
+
+
+def run(config: TrialConfig, data: Dataset) -> tuple[list[Row], Comparison]:
+    started = Comparison(config, data, CPU)
+    rows = []
+    while not started.done:
+        rows += started.step()
+    return rows, started
+
+
+def reproducible(rows: list[Row]) -> list[dict[str, object]]:
+    return [{name: row[name] for name in REPRODUCIBLE} for row in rows]
+
+
+def saved(state: dict[str, Any]) -> dict[str, Any]:
+    """The state as a file gives it back, with no pickled code."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("validation", [0, 20])
+def test_rows_have_the_declared_columns_in_their_types_from_epoch_0_on(make_dataset, validation: int) -> None:
+    rows, _ = run(trial(epochs=2), make_dataset(train=45, validation=validation))
+    assert [(row["arm"], row["epoch"]) for row in rows] == [(arm, epoch) for epoch in range(3) for arm in ARMS]
+    declared = {column.name: TYPES[column.type] for column in COLUMNS if column.name != "trial_id"}
+    for row in rows:
+        assert set(row) == set(declared)
+        for name, value in row.items():
+            if value is None:
+                assert name.startswith(("gpu_", "validation_")) or name in ("acceptance", "raw_batches_per_step"), name
+            else:
+                assert type(value) is declared[name], name
+        for name in (column.name for column in records.EVALUATIONS):
+            assert (row[name] is None) is (name.startswith("validation_") and not validation), name
+
+
+def test_at_epoch_0_the_arms_are_equal_and_have_done_nothing(data: Dataset) -> None:
+    rows = Comparison(trial(), data, CPU).step()
+    for row in rows:
+        assert row["epoch"] == 0
+        for column in records.EVALUATIONS:
+            assert row[column.name] == rows[0][column.name]
+        for name in COUNTS:
+            assert row[name] == row[f"cumulative_{name}"] == 0
+        assert row["probe_seconds"] == row["train_seconds"] == row["seconds"] == 0.0
+        assert row["evaluate_seconds"] > 0
+        assert row["samples_held"] == 0
+        assert row["acceptance"] is row["raw_batches_per_step"] is None
+        assert row["learning_rate"] == 0.02
+
+
+def test_every_epoch_accounts_for_every_sample(data: Dataset) -> None:
+    rows, _ = run(trial(), data)
+    held = dict.fromkeys(ARMS, 0)
+    for row in rows:
+        if row["epoch"] == 0:
+            continue
+        arm = str(row["arm"])
+        assert row["samples_kept"] + row["samples_rejected"] == 45
+        growth, held[arm] = row["samples_held"] - held[arm], row["samples_held"]
+        assert row["samples_kept"] == row["samples_trained"] + row["samples_overflowed"] + growth
+        assert row["compute"] == row["samples_probed"] + 3 * row["samples_trained"]
+        assert row["seconds"] == row["probe_seconds"] + row["train_seconds"]
+        assert row["acceptance"] == row["samples_kept"] / 45
+        if row["steps"]:
+            assert row["raw_batches_per_step"] == row["raw_batches"] / row["steps"]
+        if arm == "archetype":
+            assert (row["steps"], row["samples_trained"], row["samples_probed"], row["raw_batches"]) == (6, 45, 0, 0)
+        else:
+            assert row["samples_probed"] >= 45
+            assert row["probe_seconds"] > 0
+        assert (row["samples_held"] > 0) <= (arm in ("filtered", "both"))
+    assert any(held.values())
+    assert any(row["samples_rejected"] for row in rows)
+
+
+def test_cumulative_columns_are_running_sums(data: Dataset) -> None:
+    rows, _ = run(trial(), data)
+    for arm in ARMS:
+        sums = {column.name: 0 for column in ADDITIVE}
+        for row in (row for row in rows if row["arm"] == arm):
+            for name in sums:
+                sums[name] += row[name]
+                assert row[f"cumulative_{name}"] == pytest.approx(sums[name], rel=1e-12), name
+
+
+def test_rows_report_the_learning_rate_of_the_schedule(data: Dataset) -> None:
+    rows, trained = run(trial(schedule__name="multistep", schedule__every=2, schedule__gamma=0.5), data)
+    rates = [row["learning_rate"] for row in rows if row["arm"] == "filtered"]
+    assert rates == [0.02, 0.02, 0.02, 0.01, 0.01]
+    assert {group["lr"] for arm in trained.arms for group in arm.optimizer.param_groups} == {0.01}
+
+
+# --------------------------------------------------------------------------------------------------- what is shared
+
+
+def test_arms_start_from_the_same_weights_and_share_none_of_them(data: Dataset) -> None:
+    arms = Comparison(trial(), data, CPU).arms
+    for arm in arms[1:]:
+        for ours, theirs in zip(arm.model.parameters(), arms[0].model.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.data_ptr() != theirs.data_ptr()
+
+
+@pytest.mark.parametrize("augmentation", ["none", "standard", "thesis"])
+def test_arms_share_order_and_pictures_which_change_from_epoch_to_epoch(data: Dataset, augmentation: str) -> None:
+    arms = Comparison(trial(augmentation=augmentation), data, CPU).arms
+    first, *others = arms
+    orders, pictures = [], []
+    for epoch in (1, 2):
+        views = Views.of(first.sampler.order(epoch), epoch)
+        orders.append(views.index)
+        pictures.append(first.feed(Views.of(torch.arange(45), epoch))[0])
+        for arm in others:
+            assert torch.equal(arm.sampler.order(epoch), views.index)
+            for ours, theirs in zip(arm.feed(views), first.feed(views), strict=True):
+                assert torch.equal(ours, theirs)
+    assert not torch.equal(*orders)
+    assert torch.equal(*pictures) is (augmentation == "none")
+
+
+def test_training_on_all_that_is_drawn_makes_unlike_arms_alike(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "wrong", lambda result: torch.ones_like(result.labels, dtype=torch.bool))
+    arms = {name: {"granularity": method.granularity} for name, method in ARMS.items()}
+    config = trial(arms=arms, augmentation="thesis")
+    rows, trained = run(config, make_dataset(train=48))
+    reference = trained.arms[0].model.state_dict()
+    for arm in trained.arms[1:]:
+        assert arm.totals["samples_probed"] >= 48 * 4
+        for key, value in arm.model.state_dict().items():
+            assert torch.equal(value, reference[key]), (arm.name, key)
+    for row in rows:
+        assert row["test_mean_loss"] == rows[(row["epoch"]) * len(ARMS)]["test_mean_loss"]
+
+
+def test_filtering_trains_another_model_than_the_archetype(data: Dataset) -> None:
+    rows, _ = run(trial(), data)
+    final = [row["train_mean_loss"] for row in rows[-len(ARMS) :]]
+    assert len(set(final)) == len(ARMS)
+
+
+def test_the_seed_changes_weights_order_and_pictures(data: Dataset) -> None:
+    one, other = (Comparison(trial(seed=seed), data, CPU).arms[0] for seed in (0, 1))
+    assert not torch.equal(next(one.model.parameters()), next(other.model.parameters()))
+    assert not torch.equal(one.sampler.order(1), other.sampler.order(1))
+    views = Views.of(torch.arange(45), 1)
+    assert not torch.equal(one.feed(views)[0], other.feed(views)[0])
+
+
+def test_pictures_are_normalized_and_keep_their_labels(data: Dataset) -> None:
+    arm = Comparison(trial(augmentation="none"), data, CPU).arms[0]
+    index = torch.tensor([7, 3, 44])
+    images, labels = arm.feed(Views.of(index, 1))
+    assert torch.equal(labels, data.train.labels[index])
+    assert torch.allclose(images * data.std + data.mean, data.train.images[index] / 255, atol=1e-6)
+
+
+# --------------------------------------------------------------------------------------- repeating, saving, stopping
+
+OPTIMIZERS = [
+    pytest.param({"optimizer.name": "SGD", "optimizer.lr": 0.02, "optimizer.nesterov": True}, id="SGD"),
+    pytest.param({"optimizer.name": "Adam", "optimizer.lr": 0.001, "optimizer.amsgrad": True}, id="Adam"),
+]
+
+
+def test_the_same_configuration_twice_leaves_the_same_rows(data: Dataset) -> None:
+    rows, _ = run(trial(augmentation="thesis"), data)
+    torch.rand(10)
+    again, _ = run(trial(augmentation="thesis"), data)
+    assert reproducible(again) == reproducible(rows)
+    assert "train_mean_loss" in REPRODUCIBLE
+    assert "cumulative_compute" in REPRODUCIBLE
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_restored_comparison_continues_bit_for_bit(data: Dataset, optimizer: dict[str, Any]) -> None:
+    config = trial(**optimizer, schedule__name="cosine", epochs=3)
+    rows, through = run(config, data)
+    held = 0
+    for stop in range(-1, config.epochs + 1):
+        stopped = Comparison(config, data, CPU)
+        early = [row for _ in range(stop + 1) for row in stopped.step()]
+        held += sum(len(arm.sampler.held) for arm in stopped.arms)
+        resumed = Comparison(config, data, CPU)
+        resumed.load_state_dict(saved(stopped.state_dict()))
+        assert resumed.epoch == stop
+        while not resumed.done:
+            early += resumed.step()
+        assert reproducible(early) == reproducible(rows)
+        for arm, other in zip(resumed.arms, through.arms, strict=True):
+            for key, value in arm.model.state_dict().items():
+                assert torch.equal(value, other.model.state_dict()[key])
+            assert arm.sampler.held.index.tolist() == other.sampler.held.index.tolist()
+            assert arm.sampler.held.epoch.tolist() == other.sampler.held.epoch.tolist()
+    assert held > 0
+
+
+@pytest.mark.slow
+def test_a_comparison_with_batch_normalization_restores_its_running_statistics(make_dataset) -> None:
+    data = make_dataset(train=6, validation=0, test=4)
+    arms = {"archetype": {"granularity": "none"}, "filtered": {"granularity": "batch", "raw_batch_size": 2}}
+    config = trial(model__name="ResNet18", epochs=2, batch_size=3, arms=arms)
+    through, stopped, resumed = (Comparison(config, data, CPU) for _ in range(3))
+    for _ in range(2):
+        through.step()
+        stopped.step()
+    resumed.load_state_dict(saved(stopped.state_dict()))
+    assert reproducible(resumed.step()) == reproducible(through.step())
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"optimizer.lr": 0.03}, {"epochs": 5}, {"arms.both.granularity": "epoch"}]
+)
+def test_a_checkpoint_of_another_configuration_is_refused(data: Dataset, change: dict[str, Any]) -> None:
+    config = trial()
+    stopped = Comparison(config, data, CPU)
+    stopped.step()
+    other = Comparison(TrialConfig.from_dotted(config.to_dotted() | change), data, CPU)
+    with pytest.raises(ValueError, match="another configuration"):
+        other.load_state_dict(saved(stopped.state_dict()))
+    assert other.epoch == -1
+
+
+def test_a_step_after_the_last_epoch_is_refused(data: Dataset) -> None:
+    rows, finished = run(trial(epochs=1), data)
+    assert finished.done
+    assert finished.epoch == 1
+    assert len(rows) == 2 * len(ARMS)
+    with pytest.raises(RuntimeError, match="over: 1 of 1 epochs"):
+        finished.step()
+
+
+def test_divergence_ends_the_comparison_and_names_the_arms(data: Dataset) -> None:
+    config = trial(optimizer__lr=1e30)
+    started = Comparison(config, data, CPU)
+    started.step()
+    assert not started.done
+    rows = started.step()
+    assert started.done
+    assert "archetype" in started.diverged
+    assert started.epoch < config.epochs
+    for row in rows:
+        assert (row["arm"] in started.diverged) is (not math.isfinite(row["train_mean_loss"]))
+    with pytest.raises(RuntimeError, match="archetype"):
+        started.step()
+    restored = Comparison(config, data, CPU)
+    restored.load_state_dict(saved(started.state_dict()))
+    assert restored.done
+    assert restored.diverged == started.diverged
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_only_arms_without_a_finite_training_loss_have_diverged(loss: float) -> None:
+    rows = [{"arm": "a", "train_mean_loss": 0.0}, {"arm": "b", "train_mean_loss": loss}]
+    assert diverged(rows) == ["b"]
+    assert diverged(rows[:1]) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- report
+
+
+def test_a_report_names_arms_and_turns_gaps_so_that_better_is_positive() -> None:
+    rows: list[Row] = [
+        {"arm": "archetype", "epoch": 3, "test_accuracy": 0.5, "test_mean_loss": 1.0, "cumulative_compute": 300.0},
+        {"arm": "filtered", "epoch": 3, "test_accuracy": 0.75, "test_mean_loss": 1.5, "cumulative_compute": 100.0},
+        {"arm": "random", "epoch": 3, "test_accuracy": 0.25, "test_mean_loss": 0.5, "cumulative_compute": 200.0},
+    ]
+    flat = report(rows, "archetype", "filtered")
+    assert flat["gap/test_accuracy"] == 0.25
+    assert flat["gap/test_mean_loss"] == -0.5
+    assert flat["gap/cumulative_compute"] == 200.0
+    assert flat["random/test_accuracy"] == 0.25
+    assert {key for key in flat if key.startswith("gap/")} == {
+        "gap/test_accuracy",
+        "gap/test_mean_loss",
+        "gap/cumulative_compute",
+    }
+    against_random = report(rows, "random", "filtered")
+    assert against_random["gap/test_accuracy"] == 0.5
+    assert against_random["gap/test_mean_loss"] == -1.0
+    assert all(type(value) is float for value in flat.values())
+
+
+def test_a_report_of_real_rows_leaves_out_what_is_missing(make_dataset) -> None:
+    rows = Comparison(trial(), make_dataset(validation=0), CPU).step()
+    flat = report(rows, "archetype", "filtered")
+    assert not any("validation" in key for key in flat)
+    for name in records.METRICS:
+        if not name.startswith("validation") and not name.endswith("seconds"):
+            assert flat[f"gap/{name}"] == 0.0
+            assert flat[f"both/{name}"] == flat[f"archetype/{name}"]
+    assert not any(key.endswith(("/arm", "/gpu_power")) for key in flat)
+
+
+# ------------------------------------------------------------------------------------------------------ a whole trial
+
+
+def test_real_digits_are_learned_by_archetype_and_filter_alike() -> None:
+    config = TrialConfig.from_dotted(
+        {
+            "dataset.samples_per_class": 100,
+            "model.name": "FCNet50",
+            "batch_size": 32,
+            "epochs": 3,
+            "optimizer.lr": 0.05,
+        }
+    )
+    started = prepare(config, Runtime(device="cpu", threads=1))
+    first = started.step()
+    assert all(row["test_accuracy"] < 0.3 for row in first)
+    while not started.done:
+        rows = started.step()
+    assert {row["arm"]: row["test_accuracy"] > 0.75 for row in rows} == {"archetype": True, "filtered": True}
+    filtered = rows[1]
+    assert filtered["acceptance"] < 0.3
+    assert filtered["cumulative_steps"] < rows[0]["cumulative_steps"]
+
+
+def test_prepare_sets_the_threads_and_the_device_of_the_runtime() -> None:
+    config = TrialConfig.from_dotted({"model.name": "FCNet4", "dataset.samples_per_class": 10, "epochs": 1})
+    started = prepare(config, Runtime(device="cpu", threads=2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert threads == 2
+    assert started.arms[0].device == CPU
+    assert started.epoch == -1
+
+
+def test_devices_are_resolved_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device(Runtime(device="auto")) == resolve_device(Runtime(device="cpu")) == CPU
+    with pytest.raises(comparison.DeviceError, match="no CUDA device; use --device cpu"):
+        resolve_device(Runtime(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device(Runtime(device="auto")).type == "cuda"
+    assert resolve_device(Runtime(device="cpu")) == CPU
+
+
+@pytest.mark.slow
+def test_a_comparison_needs_neither_ray_nor_optuna_nor_wandb_nor_pandas() -> None:
+    script = """
+import sys
+for name in ("ray", "optuna", "wandb", "pandas", "typer", "rich"):
+    sys.modules[name] = None
+from trainables.comparison import prepare
+from trainables.config import Runtime, TrialConfig
+config = TrialConfig.from_dotted({"model.name": "FCNet4", "dataset.samples_per_class": 10, "epochs": 1})
+comparison = prepare(config, Runtime(device="cpu"))
+rows = comparison.step() + comparison.step()
+print(comparison.done, [(row["arm"], row["epoch"], row["samples_kept"] > 0) for row in rows])
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (
+        "True [('archetype', 0, False), ('filtered', 0, False), ('archetype', 1, True), ('filtered', 1, True)]"
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_comparison_trains_and_resumes_on_a_gpu(make_dataset, cuda: torch.device, optimizer: dict[str, Any]) -> None:
+    data = make_dataset(train=45, device="cuda")
+    config = trial(**optimizer, augmentation="thesis", model__name="LeNet", epochs=2)
+    stopped = Comparison(config, data, cuda)
+    first = stopped.step() + stopped.step()
+    for row in first:
+        assert row["gpu_memory"] > 0
+        assert math.isfinite(row["train_mean_loss"])
+    assert all(row["train_seconds"] > 0 for row in first if row["steps"])
+    resumed = Comparison(config, data, cuda)
+    resumed.load_state_dict(saved(stopped.state_dict()))
+    for ours, theirs in zip(resumed.step(), stopped.step(), strict=True):
+        assert ours["samples_kept"] == pytest.approx(theirs["samples_kept"], abs=2)
+        assert ours["test_mean_loss"] == pytest.approx(theirs["test_mean_loss"], rel=1e-2)
