@@ -261,12 +261,11 @@ def _gap_table(
         errors.append(f"--clock {clock} goes with --at final only")
     if errors:
         raise TableError("; ".join(errors))
-    rng = np.random.default_rng(0)
     moment: Any = at if at in ("final", "best") else int(at)
     paired = pairs.pair(study, at=moment, clock=clock)
-    summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, rng, by or ())
+    summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, np.random.default_rng(0), by or ())
     table = tables.gap_table(summary)
-    return f"{gaps.verdict(paired, rng)}\n\n{(tables.to_markdown if markdown else tables.to_text)(table)}"
+    return f"{gaps.verdict(paired, np.random.default_rng(0))}\n\n{(tables.to_markdown if markdown else tables.to_text)(table)}"
 
 
 def _experiment(source: str, overrides: list[str], data_dir: Path | None = None) -> Experiment:

@@ -26,7 +26,7 @@ class StudyDisplay:
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("comparisons, {task.fields[epochs]} epochs{task.fields[best]}"),
+            TextColumn("{task.fields[epochs]} epochs{task.fields[best]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -46,6 +46,7 @@ class StudyDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._progress.update(self._task, description="done")
         self._progress.stop()
 
     def started(self, running: int) -> None:

@@ -59,7 +59,10 @@ def run(experiment: Experiment, folder: Path, display: Display) -> Counter[str]:
         Interrupted: by Ctrl-C or SIGTERM.
     """
     gpu = experiment.resources.gpu
-    with watching(experiment, folder, display) as watch, cluster.local_ray(cluster.available_cpus(), _gpus(gpu)):
+    with (
+        cluster.local_ray(cluster.available_cpus(), _gpus(gpu)),
+        watching(experiment, folder, display) as watch,  # inside, for ray.init takes SIGTERM for itself
+    ):
         tuner(experiment, folder, watch).fit()
     return watch.statuses
 
