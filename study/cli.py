@@ -264,8 +264,8 @@ def _gap_table(
     moment: Any = at if at in ("final", "best") else int(at)
     paired = pairs.pair(study, at=moment, clock=clock)
     summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, np.random.default_rng(0), by or ())
-    table = tables.gap_table(summary)
-    return f"{gaps.verdict(paired, np.random.default_rng(0))}\n\n{(tables.to_markdown if markdown else tables.to_text)(table)}"
+    write = tables.to_markdown if markdown else tables.to_text
+    return f"{gaps.verdict(paired, np.random.default_rng(0))}\n\n{write(tables.gap_table(summary))}"
 
 
 def _experiment(source: str, overrides: list[str], data_dir: Path | None = None) -> Experiment:

@@ -1,0 +1,117 @@
+"""Small studies with numbers that can be worked out by hand, written as the recorder writes them."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from analysis.load import load
+from trainables.records import COLUMNS, TRIAL_COLUMNS
+
+TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
+CONFIG = {
+    "dataset.name": "mnist5k",
+    "model.name": "FCNet100",
+    "optimizer.name": "SGD",
+    "optimizer.lr": 0.1,
+    "batch_size": 64,
+    "seed": 0,
+    "arms.archetype.granularity": "none",
+    "arms.filtered.granularity": "batch",
+    "arms.filtered.raw_batch_size": None,
+    "baseline": "archetype",
+    "treatment": "filtered",
+}
+STEPS = {"archetype": 10}
+"""Steps of an epoch; arms that are not named take 5."""
+
+
+def make_trial(number, accuracies, *, status="finished", config=None, error=None, changes=None):
+    """A trial whose arms have these test accuracies from epoch 0 on.
+
+    Validation accuracy is the same, training accuracy 0.02 more, every loss 1 minus the accuracy (twice that on train).
+    An epoch takes 10 steps of the archetype and 5 of every other arm, and 2 s. ``changes`` maps (arm, epoch) to columns
+    that differ.
+    """
+    trial_id = f"trial{number}"
+    epochs = []
+    for arm, values in accuracies.items():
+        for epoch, accuracy in enumerate(values):
+            steps = STEPS.get(arm, 5) * epoch
+            row = {"trial_id": trial_id, "arm": arm, "epoch": epoch}
+            row |= {"cumulative_steps": steps, "cumulative_seconds": 2.0 * epoch}
+            row |= {"cumulative_samples_trained": 64 * steps, "cumulative_compute": 3.0 * 64 * steps}
+            for split in ("train", "validation", "test"):
+                row[f"{split}_accuracy"] = accuracy + 0.02 * (split == "train")
+                for name in ("mean", "q90", "worst"):
+                    row[f"{split}_{name}_loss"] = (1 - accuracy) * (2 if split == "train" else 1)
+            epochs.append(row | (changes or {}).get((arm, epoch), {}))
+    due = max(map(len, accuracies.values()), default=1) - 1
+    whole = {**CONFIG, "epochs": due if status == "finished" else max(due, 10), "seed": number, **(config or {})}
+    row = {"trial_id": trial_id, "number": number, "status": status, "error": error}
+    row |= {"started": 100.0 * number, "ended": 100.0 * number + 60, "objective": None}
+    return {"row": {**row, "config": json.dumps(whole)}, "epochs": epochs}
+
+
+def write_database(folder, trials):
+    """A study directory with these trials; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(folder / "study.sqlite")) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        columns = [f"{c.name} {TYPES[c.type]}" for c in TRIAL_COLUMNS]
+        connection.execute(f"CREATE TABLE trials ({', '.join(columns)}, config TEXT, PRIMARY KEY (trial_id))")
+        columns = [f"{c.name} {TYPES[c.type]}" for c in COLUMNS]
+        connection.execute(f"CREATE TABLE epochs ({', '.join(columns)}, PRIMARY KEY (trial_id, arm, epoch))")
+        for trial in trials:
+            insert(connection, "trials", trial["row"])
+            for row in trial["epochs"]:
+                insert(connection, "epochs", row)
+    return folder
+
+
+def insert(connection, table, row):
+    marks = ", ".join("?" * len(row))
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+@pytest.fixture(scope="session")
+def trial():
+    return make_trial
+
+
+@pytest.fixture(scope="session")
+def database():
+    return write_database
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """Load the study of some trials."""
+
+    def make(*trials):
+        return load(write_database(tmp_path_factory.mktemp("study"), trials))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mixed(trial, study):
+    """Three finished comparisons (gaps +0.1, −0.05, 0 in test accuracy) and one trial of every other kind."""
+    return study(
+        trial(0, {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.9]}),
+        trial(1, {"archetype": [0.1, 0.6, 0.85], "filtered": [0.1, 0.5, 0.8]}, config={"optimizer.lr": 0.2}),
+        trial(2, {"archetype": [0.1, 0.1, 0.1], "filtered": [0.1, 0.1, 0.1]}, config={"optimizer.lr": 0.2}),
+        trial(3, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.3]}, status="stopped"),
+        trial(
+            4,
+            {"archetype": [0.1, 0.5], "filtered": [0.1, 0.3]},
+            status="diverged",
+            error="filtered diverged",
+            changes={("filtered", 1): {"train_mean_loss": None}},
+        ),
+        trial(5, {}, status="failed", error="RuntimeError: <script>alert(1)</script>"),
+        trial(6, {"archetype": [0.1], "filtered": [0.1]}, status="running"),
+        trial(7, {"archetype": [0.1], "filtered": [0.1]}, status="interrupted"),
+        trial(8, {"archetype": [0.1, 0.6, 0.8]}),
+    )

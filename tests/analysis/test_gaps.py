@@ -1,0 +1,236 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.gaps import (
+    amount,
+    bins,
+    hyperparameters,
+    interval,
+    label,
+    settings,
+    summarize,
+    telling,
+    tuned,
+    verdict,
+)
+from analysis.pairs import pair
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def ends(trial, study):
+    """The pairs of trials of one epoch that end at these (baseline, treatment) test accuracies."""
+
+    def make(*accuracies, configs=(), changes=None):
+        configs = [*configs, *[{}] * (len(accuracies) - len(configs))]
+        return pair(
+            study(
+                *(
+                    trial(n, {"archetype": [0.1, ours], "filtered": [0.1, theirs]}, config=config, changes=changes)
+                    for n, ((ours, theirs), config) in enumerate(zip(accuracies, configs, strict=True))
+                )
+            )
+        )
+
+    return make
+
+
+def test_the_statistics_of_three_gaps(ends, rng):
+    frame = ends((0.5, 0.75), (0.5, 0.5), (0.5, 0.25), (0.1, 0.35)).frame
+    row = summarize(frame, ["test_accuracy"], rng).iloc[0]
+    assert row["comparisons"] == 4
+    assert row["wins"] == (2 + 0.5) / 4
+    assert row["ties"] == 1
+    assert row["unlearned_wins"] == 1
+    assert row["median"] == pytest.approx(0.125)
+    assert row["mean"] == pytest.approx(0.0625)
+    assert (row["min"], row["max"]) == pytest.approx((-0.25, 0.25))
+    assert row["min"] <= row["low"] < row["mean"] < row["high"] <= row["max"]
+
+
+def test_groups_are_summarized_apart(ends, rng):
+    configs = [{"optimizer.momentum": 0.9}, {"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.9}]
+    frame = ends((0.5, 0.75), (0.5, 0.25), (0.5, 1.0), (0.5, 0.5), configs=configs).frame
+    summary = summarize(frame, ["test_accuracy", "test_mean_loss"], rng, ["optimizer.momentum"])
+    assert summary["optimizer.momentum"].tolist() == ["0", "0", "0.9", "0.9", "not set", "not set"]
+    assert summary["metric"].tolist() == ["test_accuracy", "test_mean_loss"] * 3
+    assert summary["comparisons"].tolist() == [1, 1, 2, 2, 1, 1]
+    assert summary["median"].tolist() == pytest.approx([-0.25, -0.25, 0.375, 0.375, 0, 0])
+
+
+def test_a_gap_that_was_not_measured_is_not_counted(ends, rng):
+    frame = ends((0.5, 0.75), changes={("filtered", 1): {"test_q90_loss": None}}).frame
+    row = summarize(frame, ["test_q90_loss"], rng).iloc[0]
+    assert row["comparisons"] == 0
+    assert math.isnan(row["wins"])
+    assert math.isnan(row["median"])
+
+
+def test_an_interval_needs_three_gaps_and_a_generator_decides_it():
+    gaps = np.random.default_rng(9).normal(size=20)
+    assert all(map(math.isnan, interval(gaps[:2], np.random.default_rng(0))))
+    assert interval(np.full(3, 0.2), np.random.default_rng(0)) == (0.2, 0.2)
+    first, again = (interval(gaps, np.random.default_rng(5)) for _ in range(2))
+    assert first == again
+    assert first != interval(gaps, np.random.default_rng(6))
+
+
+def test_an_interval_covers_the_mean_about_as_often_as_it_says():
+    draws = np.random.default_rng(1)
+    trials = [interval(draws.normal(0.3, 1, 40), draws) for _ in range(100)]
+    assert 86 <= sum(low <= 0.3 <= high for low, high in trials) <= 100
+
+
+def test_equal_gaps_have_equal_intervals(ends, rng):
+    frame = ends((0.5, 0.75), (0.5, 0.6), (0.5, 0.25), (0.1, 0.35)).frame
+    summary = summarize(frame, ["test_accuracy", "validation_accuracy"], rng)
+    assert summary["low"].nunique() == 1
+
+
+def test_few_values_are_their_own_bins():
+    binned = bins(pd.Series([0.9, None, 0.0, 0.9], dtype="float64"))
+    assert binned.tolist() == ["0.9", "not set", "0", "0.9"]
+    assert binned.cat.categories.tolist() == ["0", "0.9", "not set"]
+    assert bins(pd.Series([10, 2, 10], dtype="Int64")).cat.categories.tolist() == ["2", "10"]
+    assert bins(pd.Series([True, False, None], dtype="boolean")).tolist() == ["yes", "no", "not set"]
+    assert bins(pd.Series(["b", "a"], dtype="string")).cat.categories.tolist() == ["a", "b"]
+
+
+def test_many_numbers_fall_into_ranges():
+    values = pd.Series([0.001, 0.002, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0])
+    assert bins(values).cat.categories.tolist() == ["0.001–0.002", "0.01–0.05", "0.1–0.5", "1–3"]
+    assert bins(values).value_counts().tolist() == [2, 2, 2, 2]
+    sizes = pd.Series([16, 32, 64, 128, 1024, 2048], dtype="Int64")
+    assert bins(sizes).cat.categories.tolist()[-1] == "1024–2048"
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=40))
+def test_every_value_is_in_a_bin_and_bins_are_in_order(values):
+    values = pd.Series(values, dtype="float64")
+    binned = bins(values)
+    assert binned.notna().all()
+    assert ((binned == "not set") == values.isna()).all()
+    given_ = values.dropna()
+    codes = binned.cat.codes[given_.index]
+    assert codes[given_.sort_values().index].is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1, "0.1"), (1e-5, "1e-05"), (64.0, "64"), (np.float64(0.123456), "0.1235"), (True, "yes"), (pd.NA, "not set")],
+)
+def test_values_as_a_person_writes_them(value, text):
+    assert label(value) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "gap", "text"),
+    [
+        ("test_accuracy", 0.0123, "+1.23 pp"),
+        ("test_accuracy", -0.00001, "0.00 pp"),
+        ("test_mean_loss", -0.4, "−0.400 nats"),
+        ("cumulative_compute", 43968.0, "+44.0k fwd-eq"),
+        ("cumulative_seconds", 332.4, "+332 s"),
+        ("test_accuracy", math.nan, "–"),
+    ],
+)
+def test_gaps_have_sign_and_unit(metric, gap, text):
+    assert amount(metric, gap) == text
+
+
+def test_tuned_arms_come_from_the_same_trials_and_are_reported_on_test(ends):
+    # Validation accuracy chooses trial 1 for the baseline and trial 0 for the treatment.
+    frame = ends((0.5, 0.9), (0.8, 0.6)).frame
+    (cell,) = tuned(frame.assign(**{"baseline/test_accuracy": [0.99, 0.7]}))
+    assert (cell.baseline_trial, cell.treatment_trial, cell.trials) == (1, 0, 2)
+    assert cell.chosen_by == "validation_accuracy"
+    assert (cell.baseline_test, cell.treatment_test) == (0.7, 0.9)
+    assert cell.gap == pytest.approx(0.2)
+
+
+def test_tuned_arms_share_their_cell(ends):
+    small, large = {"batch_size": 32}, {"batch_size": 64}
+    cells = tuned(ends((0.5, 0.6), (0.7, 0.5), (0.9, 0.8), (0.8, 0.9), configs=[small, small, large, large]).frame)
+    assert [(cell.cell, cell.gap) for cell in cells] == [
+        ({"batch_size": 32}, pytest.approx(-0.1)),
+        ({"batch_size": 64}, pytest.approx(0.0)),
+    ]
+    assert tuned(ends((0.5, 0.6), (0.9, 0.8), configs=[small, large]).frame) == []
+
+
+def test_without_validation_training_accuracy_chooses(ends):
+    none = {"validation_accuracy": None}
+    frame = ends((0.5, 0.6), (0.7, 0.5), changes={(arm, 1): none for arm in ("archetype", "filtered")}).frame
+    assert tuned(frame)[0].chosen_by == "train_accuracy"
+    assert "as nothing is held out" in verdict(ends((0.5, 0.6), (0.7, 0.5), changes={("filtered", 1): none}), _rng())
+
+
+def test_a_key_that_follows_another_is_no_setting(ends):
+    adam, sgd = {"optimizer.name": "Adam", "optimizer.amsgrad": False}, {"optimizer.name": "SGD"}
+    subset = sgd | {"dataset.samples_per_class": 10}
+    frame = ends((0.5, 0.6), (0.5, 0.6), (0.5, 0.6), configs=[adam, sgd, subset]).frame
+    assert settings(frame) == ["optimizer.name", "seed", "dataset.samples_per_class"]
+    assert hyperparameters(frame) == ["optimizer.name", "dataset.samples_per_class"]
+
+
+def test_the_most_telling_key_separates_the_gaps(ends):
+    configs = [{"optimizer.momentum": m, "batch_size": b} for m, b in [(0.0, 32), (0.0, 64), (0.9, 32), (0.9, 64)]]
+    frame = ends((0.5, 0.9), (0.5, 0.8), (0.5, 0.6), (0.5, 0.5), configs=configs).frame
+    assert telling(frame, "test_accuracy") == "optimizer.momentum"
+    assert telling(ends((0.5, 0.9), (0.5, 0.8)).frame, "test_accuracy") is None
+
+
+def _rng():
+    return np.random.default_rng(0)
+
+
+def test_a_verdict_counts_and_names_its_clock(ends, rng):
+    lines = verdict(ends((0.5, 0.75), (0.5, 0.5), (0.5, 0.25), (0.1, 0.35)), rng).splitlines()
+    assert lines[0].startswith(
+        "Measured by test accuracy at equal epochs (the last, 1), filtered beats archetype in 2 of 4 comparisons "
+        "and ties in 1 (62%, a tie counting half). The median gap is +12.50 pp, the mean +6.25 pp with a 95% interval"
+    )
+    assert lines[1] == "The interval includes 0: these comparisons do not tell which arm is better on average."
+    assert lines[2].startswith("1 of the wins is over a baseline that did not learn")
+    assert "Tuned against tuned (each arm at its own best of 4 trials, chosen on validation)" in lines[3]
+    assert "filtered reaches 75.0% on test and archetype 50.0%, a gap of +25.00 pp" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "sentence"),
+    [
+        ([(0.5, 0.9)], "1 comparison: too few to tell which arm is better."),
+        ([(0.5, 0.9)] * 2, "2 comparisons: too few to tell which arm is better."),
+        ([(0.5, 0.9)] * 3, "3 comparisons are few; confirm it on fresh seeds."),
+        ([(0.5, 0.9)] * 6, "On average over these comparisons, filtered is better than archetype."),
+        ([(0.9, 0.5)] * 6, "On average over these comparisons, archetype is better than filtered."),
+        ([(0.5, 0.5)] * 6, "The interval includes 0"),
+    ],
+)
+def test_a_verdict_says_no_more_than_it_knows(ends, rng, accuracies, sentence):
+    said = verdict(ends(*accuracies), rng)
+    assert sentence in said
+    assert ("is better than" in said) == sentence.startswith("On average")
+
+
+def test_a_verdict_says_what_it_leaves_out(mixed, rng):
+    lines = verdict(pair(mixed), rng).splitlines()
+    assert "6 trials could not be counted: 1 stopped early by the scheduler" in lines[-2]
+    assert lines[-1].endswith("those counted may flatter the treatment.")
+    assert "at epoch 1, filtered beats archetype in 1 of 4" in verdict(pair(mixed, at=1), rng)
+    assert "at equal steps" in verdict(pair(mixed, clock="steps"), rng)
+
+
+def test_no_comparison_no_verdict(study, rng, trial):
+    assert verdict(pair(study()), rng) == "No comparison can be judged by test accuracy, so there is no verdict."
+    said = verdict(pair(study(trial(0, {}, status="failed"))), rng)
+    assert said.splitlines()[1] == "1 trial could not be counted: 1 failed."
