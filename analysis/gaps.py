@@ -175,7 +175,8 @@ def label(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
-        return f"{value:.0f}" if float(value).is_integer() and abs(float(value)) < 1e15 else f"{value:.4g}"
+        number = float(value) + 0.0  # no minus before a zero
+        return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
     return str(value)
 
 

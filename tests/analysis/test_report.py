@@ -101,6 +101,7 @@ def test_pictures_are_on_the_page_and_beside_it(full):
     assert sorted(file.name for file in full.parent.iterdir()) == ["figures", "report.html"]
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_page(mixed, full, tmp_path):
     again = write(mixed, tmp_path / "again").read_text()
     assert again == write(mixed, tmp_path / "more").read_text()
@@ -126,6 +127,7 @@ def test_a_study_with_no_finished_comparison(study, trial, tmp_path):
     assert "out of memory" in text
 
 
+@pytest.mark.slow
 def test_a_study_with_one_comparison(study, trial, tmp_path):
     parsed = page(study(trial(0, SIDES)), tmp_path)
     text = words(parsed)
@@ -135,6 +137,7 @@ def test_a_study_with_one_comparison(study, trial, tmp_path):
     assert len(parsed.images) == 2
 
 
+@pytest.mark.slow
 def test_a_study_without_validation(study, trial, tmp_path):
     changes = {(arm, epoch): {"validation_accuracy": None} for arm in SIDES for epoch in range(3)}
     text = words(page(study(trial(0, SIDES, changes=changes), trial(1, SIDES, changes=changes)), tmp_path))
@@ -143,6 +146,7 @@ def test_a_study_without_validation(study, trial, tmp_path):
     assert "validation accuracy" not in text
 
 
+@pytest.mark.slow
 def test_more_arms_than_two(study, trial, tmp_path):
     loaded = study(trial(0, SIDES | {"control": [0.1, 0.5, 0.95]}))
     text = words(page(loaded, tmp_path))
@@ -152,6 +156,7 @@ def test_more_arms_than_two(study, trial, tmp_path):
     assert "control" in rows
 
 
+@pytest.mark.slow
 def test_values_from_the_study_are_text(study, trial, tmp_path):
     configs = [{"optimizer.name": "<script>alert(1)</script>"}, {"optimizer.name": "<img src=http://example.org>"}]
     parsed = page(study(*(trial(n, SIDES, config=config) for n, config in enumerate(configs))), tmp_path)

@@ -13,7 +13,7 @@ from simulation import CASES, CPU, GRANULARITIES, Case, simulate
 from trainables.samplers import Counts
 
 pytestmark = pytest.mark.parametrize("granularity", GRANULARITIES)
-thorough = settings(max_examples=40)
+thorough = settings(max_examples=25)
 
 
 @given(case=CASES)
