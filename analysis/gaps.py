@@ -359,8 +359,8 @@ def _left_out(pairs: Pairs) -> list[str]:
     lines = [f"{_count(sum(pairs.dropped.values()), 'trial')} could not be counted: {reasons}."]
     if pairs.at == "final" and STATUSES["stopped"] in pairs.dropped:
         lines.append(
-            "A scheduler that stops trials by their gap lets the better ones finish: those counted may flatter the "
-            "treatment."
+            "The scheduler chose which trials finish, so those counted need not stand for all, and flatter the "
+            "treatment if it chose by what that reached."
         )
     return lines
 

@@ -29,6 +29,13 @@ class Parameter(Frozen):
     integer: tuple[int, int] | None = None
     when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
+    @field_validator("choice", mode="before")
+    @classmethod
+    def _values_are_scalars(cls, choice: Any) -> Any:
+        if not isinstance(choice, list | tuple) or not all(isinstance(value, Scalar) for value in choice):
+            raise ValueError("choice must be a list of numbers, words, true, false or null")
+        return choice
+
     @field_validator("when", mode="before")
     @classmethod
     def _one_value_is_a_list_of_one(cls, when: Any) -> Any:

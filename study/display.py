@@ -41,12 +41,12 @@ class StudyDisplay:
 
     def __enter__(self) -> StudyDisplay:
         self._progress.start()
-        head = f"{'':11} {'':5} {'':10} {self._metric}; {', '.join(self._searched)}"
+        head = f"{'':11} {'':5} {'':10} {self._metric}: {', '.join(self._searched)}"
         self._progress.console.print(head, style="dim", no_wrap=True, overflow="ellipsis", highlight=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.update(self._task, description="done")
+        self._progress.update(self._task, description="ended")
         self._progress.stop()
 
     def started(self, running: int) -> None:

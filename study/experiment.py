@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args, get_origin
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
@@ -179,7 +179,7 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
     try:
         experiment = Experiment(name=name, trial=trial, space=space, **sections)
     except ValidationError as error:
-        errors += describe(error, sections)
+        errors += describe(error, Experiment)
         experiment = None
     errors += _trial_errors(trial, space)
     if errors or experiment is None:
@@ -233,7 +233,7 @@ def _space(section: Any, errors: list[str]) -> Space:
         try:
             own[key] = Parameter.model_validate(value)
         except ValidationError as error:
-            errors += describe(error, value, f"space.{key}")
+            errors += describe(error, Parameter, f"space.{key}")
     try:
         return domains.merge(*parts, own)
     except SpaceError as error:
@@ -253,24 +253,28 @@ def _trial_errors(trial: Mapping[str, Any], space: Space) -> list[str]:
         try:
             TrialConfig.from_dotted(candidate)
         except ValidationError as error:
-            errors += describe(error, nest(candidate))
+            errors += describe(error, TrialConfig)
         except ValueError as error:
             errors.append(str(error))
     return errors
 
 
-def describe(error: ValidationError, document: Any, prefix: str = "") -> list[str]:
+def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> list[str]:
     """Pydantic's errors as lines ``path: value: what is allowed``, with the nearest known key for an unknown one."""
     lines = []
     for item in error.errors():
-        path = _path(item["loc"], document)
+        location = item["loc"]
+        tagged = location and location[0] in ("optimizer", "schedule")  # then the second part names the union's member
+        path = [*location[:1], *location[2:]] if tagged else location
         where = ".".join(filter(None, (prefix, *map(str, path)))) or "experiment"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            known = _siblings(path)
+            known = sorted(_holder(model, location).model_fields)
+            if model is TrialConfig and len(path) == 1:
+                known = sorted([*known, *STUDY_SECTIONS])
             close = difflib.get_close_matches(str(path[-1]), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-            lines.append(f"{where}: unknown key; {hint}")
+            lines.append(f"{where}: unknown key{f' of {location[1]}' if tagged else ''}; {hint}")
         elif item["type"] == "missing":
             lines.append(f"{where}: is missing")
         elif item["type"] == "union_tag_invalid":
@@ -282,45 +286,17 @@ def describe(error: ValidationError, document: Any, prefix: str = "") -> list[st
     return lines
 
 
-def _path(location: Sequence[int | str], document: Any) -> list[int | str]:
-    """An error's location without the names of union members, which are not in the document."""
-    path: list[int | str] = []
-    node = document
-    for i, part in enumerate(location):
-        inside = node[part] if isinstance(node, Mapping) and part in node else None
-        tag = isinstance(node, Mapping) and part not in node and node.get("name", "SGD") == part
-        if tag and i < len(location):
-            continue
-        path.append(part)
-        node = inside
-    return path
-
-
-def _siblings(path: Sequence[int | str]) -> list[str]:
-    """The keys that are known where ``path`` ends."""
-    if len(path) == 1:
-        return sorted(set(TrialConfig.model_fields) | STUDY_SECTIONS)
-    every = {key for config in _EXAMPLES for key in flatten(config.model_dump())}
-    every |= {f"{name}.{key}" for name, model in _SECTIONS.items() for key in model.model_fields}
-    parent = ".".join(map(str, path[:-1])) + "."
-    if path[0] == "arms":
-        parent = "arms.filtered."
-    return sorted({key.removeprefix(parent).partition(".")[0] for key in every if key.startswith(parent)})
-
-
-_SECTIONS: dict[str, type[Frozen]] = {
-    "about": About,
-    "search": Search,
-    "scheduler": Scheduler,
-    "resources": Resources,
-    "wandb": Wandb,
-    "objective": Objective,
-    "space": Parameter,
-}
-_EXAMPLES = [
-    TrialConfig.from_dotted({"optimizer.name": optimizer, "schedule.name": schedule})
-    for optimizer, schedule in (("SGD", "exponential"), ("Adam", "multistep"), ("AdamW", "cosine"))
-]
+def _holder(annotation: Any, location: Sequence[int | str]) -> type[Frozen]:
+    """The model that would hold the last key of an error's location."""
+    if len(location) == 1:
+        return cast("type[Frozen]", annotation)
+    head, rest = location[0], location[1:]
+    if isinstance(annotation, type) and issubclass(annotation, Frozen):
+        return _holder(annotation.model_fields[str(head)].annotation, rest)
+    members = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _holder(members[1], rest)
+    return _holder(next(m for m in members if head in get_args(m.model_fields["name"].annotation)), rest)
 
 
 def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[str], set[str]]:

@@ -47,7 +47,9 @@ def watching(experiment: Experiment, folder: Path, display: Display) -> Iterator
         try:
             yield Watch(recorder, wandb, display)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; what was recorded is in {folder}") from None
+            raise Interrupted(
+                f"interrupted; what was recorded is in {folder}, to be read by: filter-study report {folder}"
+            ) from None
         finally:
             wandb.close()
 

@@ -24,6 +24,8 @@ CONDITIONAL = space(
         ({"loguniform": [0, 1]}, "above 0"),
         ({"choice": [1, 2, 1]}, "twice"),
         ({"choice": []}, "at least 1"),
+        ({"choice": [1, [2]]}, "a list of numbers, words"),
+        ({"choice": "SGD"}, "a list of numbers, words"),
         ({"chioce": [1]}, "Extra inputs"),
     ],
 )

@@ -85,7 +85,22 @@ def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"optimizer": {"name": "Adam", "momentum": 0.5}}, "optimizer.momentum: unknown key"),
+        (
+            {"optimizer": {"name": "Adam", "momentum": 0.5}},
+            "optimizer.momentum: unknown key of Adam; known here: amsgrad, lr, name, weight_decay",
+        ),
+        (
+            {"schedule": {"gama": 0.5, "name": "multistep"}},
+            "schedule.gama: unknown key of multistep; did you mean 'gamma'",
+        ),
+        ({"schedule": {"gamma": 0.5}}, "schedule.gamma: unknown key of none; known here: name"),
+        (
+            {"arms": {"filtered": {"granularty": "epoch"}}},
+            "arms.filtered.granularty: unknown key; did you mean 'granul",
+        ),
+        ({"space": {"seed": {"chioce": [1]}}}, "space.seed.chioce: unknown key; did you mean 'choice'?"),
+        ({"space": {"seed": {"choice": [[1]]}}}, "space.seed.choice: [[1]]: choice must be a list of numbers"),
+        ({"search": {"trials": 2, "sampler": "gp"}}, "search.sampler: 'gp': input should be 'tpe' or 'random'"),
         ({"space": {"optimizer.lr": {"uniform": [-1, 1]}}}, "optimizer.lr: -1.0: input should be greater than 0"),
         ({"space": {"seed": {"choice": [1]}, "include": "method"}, "search": {"name": "grid", "trials": 3}}, "grid"),
         ({"space": {"optimizer.lr": {"uniform": [0.1, 1]}}, "search": {"name": "grid"}}, "give optimizer.lr as choice"),
