@@ -274,7 +274,8 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
                 known = sorted([*known, *STUDY_SECTIONS])
             close = difflib.get_close_matches(str(path[-1]), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-            lines.append(f"{where}: unknown key{f' of {location[1]}' if tagged else ''}; {hint}")
+            member = f" of {location[1]}" if tagged and not close else ""
+            lines.append(f"{where}: unknown key{member}; {hint}")
         elif item["type"] == "missing":
             lines.append(f"{where}: is missing")
         elif item["type"] == "union_tag_invalid":
