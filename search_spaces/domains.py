@@ -90,6 +90,9 @@ class Parameter(Frozen):
 
 Space = Mapping[str, Parameter]
 
+LARGEST_GRID = 100_000
+"""Points beyond which a grid is taken for a mistake."""
+
 
 class SpaceError(ValueError):
     """A space contradicts itself."""
@@ -164,6 +167,8 @@ def grid(space: Space, fixed: Values) -> list[dict[str, Any]]:
     configurations = [dict(fixed)]
     for key in ordered(space, fixed):
         parameter = space[key]
+        if len(configurations) * len(_finite(parameter)) > LARGEST_GRID:
+            raise SpaceError(f"the grid has more than {LARGEST_GRID:,} points by {key}; search at random")
         configurations = [
             {k: v for k, v in values.items() if k != key} | extension
             for values in configurations

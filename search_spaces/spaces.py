@@ -37,7 +37,14 @@ BATCH_SIZE = space(batch_size={"choice": [16, 32, 64, 128, 256, 512, 1024]})
 """The batch sizes of section 4.1, and those between."""
 
 MODEL = space(model__name={"choice": ["FCNet100", "FCNet1000", "FCNet3000", "LeNet", "ResNet18"]})
-"""The networks of section 4.1."""
+"""The networks of section 4.1, but for DLA, which is heavy."""
+
+DATA = space(
+    dataset__classes={"choice": [2, 5, 10]},
+    dataset__samples_per_class={"choice": [20, 80, 320]},
+    dataset__label_noise={"choice": [0.0, 0.1, 0.2, 0.4]},
+)
+"""Which problem is to be learned; mnist5k has so many samples with up to a fifth held out."""
 
 METHOD = space(
     arms__filtered__granularity={"choice": ["epoch", "batch", "epoch+batch"]},
@@ -51,6 +58,7 @@ BY_NAME: Mapping[str, Space] = {
     "schedule": SCHEDULE,
     "batch_size": BATCH_SIZE,
     "model": MODEL,
+    "data": DATA,
     "method": METHOD,
 }
 """The names under which an experiment includes them."""

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64, UInt8
+from kornia.enhance import adjust_hue
 from torch import Tensor
 
 Augmentation = Literal["none", "standard", "thesis"]
@@ -130,8 +131,6 @@ def jitter(
     The first three are one kind of blend, so each of their turns is one blend over the batch; hue, the costly one, is
     done once for all, between the blends that come before it and those that come after.
     """
-    from kornia.enhance import adjust_hue
-
     place_of_hue = (order == _HUE).int().argmax(1)
     for turn in range(3):
         images = _blend(images, factors, order[:, turn], active=turn < place_of_hue)

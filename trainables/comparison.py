@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainables import models, optimizers, telemetry
+from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
 from trainables.config import MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
 from trainables.metrics import evaluate
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
-from trainables.samplers import Sampler, Views, wrong
+from trainables.samplers import Sampler, Views
 from trainables.seeds import derive, generator, permutation
-from trainables.train import Stopwatch, train_epoch
+from trainables.train import Stopwatch, prober, train_epoch
 
 
 class DeviceError(ValueError):
@@ -40,6 +40,7 @@ class Arm:
         config: TrialConfig,
         data: Dataset,
         device: torch.device,
+        others: Mapping[str, Sampler],
     ) -> None:
         self.name = name
         self.config = config
@@ -49,15 +50,19 @@ class Arm:
         weights = generator(config.seed, "weights")
         self.model = models.build(config.model, channels, data.classes, weights).to(device)
         self.optimizer = optimizers.build(config.optimizer, self.model.parameters())
-        self.sampler = Sampler(
+        self.sampler = samplers.build(
+            method,
+            config.batch_size,
             order=lambda epoch: permutation(len(data.train.labels), config.seed, "order", epoch),
-            batch_size=config.batch_size,
-            raw_batch_size=method.raw_batch_size or config.batch_size,
-            epoch_filter=wrong if method.granularity in ("epoch", "epoch+batch") else None,
-            batch_filter=wrong if method.granularity in ("batch", "epoch+batch") else None,
+            seed=config.seed,
             device=device,
+            others=others,
+            size=len(data.train.labels),
+            epochs=config.epochs,
         )
         self.stopwatch = Stopwatch(device)
+        probed = {"trained": self.feed, "fresh": self.feed_fresh, "clean": self.feed_clean}[method.probe_view]
+        self.probe = prober(self.model, probed, method.probe_mode == "train", self.stopwatch)
         self.totals: Counter[str] = Counter()
         self._augmentation_seed = derive(config.seed, "augmentation")
 
@@ -68,6 +73,15 @@ class Arm:
         pixels = augment(images, views.index, views.epoch, self._augmentation_seed, self.config.augmentation)
         return self.data.normalize(pixels), labels
 
+    def feed_fresh(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Other pictures of the same samples: what :meth:`feed` would show in an epoch before the first."""
+        return self.feed(Views(views.index, -1 - views.epoch))
+
+    def feed_clean(self, views: Views) -> tuple[Tensor, Tensor]:
+        """The same samples without augmentation."""
+        images, labels = self.data.train.select(views.index)
+        return self.data.normalize(images.float() / 255), labels
+
     def advance(self, epoch: int) -> Row:
         """Train for ``epoch`` (counted from 1; 0 trains nothing), measure, and return the epoch's row."""
         rate = optimizers.learning_rate(
@@ -76,7 +90,7 @@ class Arm:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if epoch > 0:
-            train_epoch(epoch, self.sampler, self.feed, self.model, self.optimizer, self.stopwatch)
+            train_epoch(epoch, self.sampler, self.probe, self.feed, self.model, self.optimizer, self.stopwatch)
         evaluations = self._evaluate()
         sums = self._sums(trained=epoch > 0)
         self.totals.update(sums)
@@ -136,7 +150,10 @@ class Comparison:
 
     def __init__(self, config: TrialConfig, data: Dataset, device: torch.device) -> None:
         self.config = config
-        self.arms = [Arm(name, method, config, data, device) for name, method in config.arms.items()]
+        self.arms: list[Arm] = []
+        for name, method in sorted(config.arms.items(), key=lambda arm: arm[1].like is not None):  # followers last
+            others = {arm.name: arm.sampler for arm in self.arms}
+            self.arms.append(Arm(name, method, config, data, device, others))
         self.epoch = -1
         self.diverged: list[str] = []
 
@@ -152,6 +169,10 @@ class Comparison:
         rows = [arm.advance(self.epoch) for arm in self.arms]
         self.diverged = diverged(rows)
         return rows
+
+    def trace(self) -> list[Row]:
+        """What each update of the last epoch took: rows of :data:`~trainables.records.STEP_COLUMNS`."""
+        return [{"arm": arm.name, "epoch": self.epoch, **step} for arm in self.arms for step in arm.sampler.trace]
 
     @property
     def done(self) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator,
 from trainables.records import BY_NAME, METRICS
 
 MNIST_LIKE = ("mnist5k", "mnist", "fashion_mnist")
+NETWORKS = ("LeNet", "ResNet18", "SimpleDLA", "DLA")
 
 
 class Frozen(BaseModel):
@@ -31,20 +32,27 @@ class DatasetConfig(Frozen):
     classes: int | None = Field(None, ge=2, description="use the first n classes only; all by default")
     samples_per_class: PositiveInt | None = Field(None, description="training samples of each class; all by default")
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="share of the training set held out, stratified")
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training labels, of those alone, that are replaced by another class drawn at random: "
+        "an accuracy filter picks mislabelled samples by design, for they are what a good model gets wrong",
+    )
     split_seed: int = Field(0, ge=0, description="seed of the splits and subsets; not the seed of training")
 
 
 class ModelConfig(Frozen):
-    """Which network: ``FCNet-n`` (in -> n -> out, written FCNet100), ``LeNet`` or ``ResNet18``."""
+    """Which network: one of :data:`NETWORKS`, or ``FCNet-n`` (in -> n -> out, written FCNet100)."""
 
     name: str = "ResNet18"
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name in ("LeNet", "ResNet18") or re.fullmatch(r"FCNet[1-9]\d{0,5}", name):
+        if name in NETWORKS or re.fullmatch(r"FCNet[1-9]\d{0,5}", name):
             return name
-        raise ValueError("must be LeNet, ResNet18 or FCNet followed by its hidden units, such as FCNet100")
+        raise ValueError(f"must be {', '.join(NETWORKS)} or FCNet followed by its hidden units, such as FCNet100")
 
 
 class SGD(Frozen):
@@ -114,29 +122,182 @@ OptimizerConfig = Annotated[SGD | Adam | AdamW, Field(discriminator="name")]
 ScheduleConfig = Annotated[Constant | Exponential | MultiStep | Cosine, Field(discriminator="name")]
 
 
-class MethodConfig(Frozen):
-    """How an arm chooses what it trains on: a wrong answer of the model (Alg. 7) is what a filter keeps.
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "archetype": {"granularity": "none"},
+    "filtered": {"granularity": "batch"},
+    "epochwise": {"granularity": "epoch"},
+    "epoch+batch": {"granularity": "epoch+batch"},
+    "unstable": {"granularity": "batch", "batch": "unstable"},
+    "soft": {"granularity": "batch", "filter": "soft"},
+    "random": {"granularity": "batch", "selector": "random", "like": "filtered"},
+    "selective_backprop": {"granularity": "batch", "selector": "selective_backprop", "overflow": "carry"},
+    "infobatch": {"granularity": "epoch", "selector": "infobatch"},
+}
+"""What the arms of these names are, as far as a configuration does not say otherwise."""
 
-    ``granularity``: ``none`` is the archetype (Alg. 1); ``epoch`` filters the whole epoch before its first update (Alg.
-    8); ``batch`` filters raw batches and trains when a filtered batch is full, holding a half-filled one over to the
-    next epoch and discarding what does not fit (Alg. 10); ``epoch+batch`` does both (Table 4.4).
-    Probes run in evaluation mode and see the augmented picture that would be trained on.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "thesis/alg1": ARMS["archetype"],
+    "thesis/alg2": {"granularity": "epoch", "batch": "unstable"},
+    "thesis/alg3": {"granularity": "epoch", "batch": "unstable", "filter": "none", "selector": "top_k"},
+    "thesis/alg4": {"granularity": "epoch", "batch": "unstable", "filter": "none", "selector": "q_split"},
+    "thesis/alg5": {"granularity": "epoch", "batch": "unstable", "filter": "hard", "selector": "top_k"},
+    "thesis/alg6": {"granularity": "epoch", "batch": "unstable", "filter": "soft", "selector": "top_k"},
+    "thesis/alg8": ARMS["epochwise"],
+    "thesis/alg9": ARMS["unstable"],
+    "thesis/alg10": ARMS["filtered"],
+    "thesis/table4.4": ARMS["epoch+batch"],
+}
+"""The thesis's algorithms as methods: ``arms: {mine: {preset: thesis/alg3, k: 500}}``. Alg. 3 to 6 need their k;
+Alg. 7 is the filter of Alg. 8 to 10."""
+
+
+class MethodConfig(Frozen):
+    """How an arm chooses what it trains on. ``docs/methods.md`` describes the methods that the options make.
+
+    *Which*: ``filter`` (Alg. 6, 7) and, of what it lets through, ``selector`` (Alg. 3, 4; section 3.2.1).
+    *When*: ``granularity`` ``none`` is the archetype (Alg. 1), which selects nothing; ``epoch`` selects from the whole
+    epoch before its first update (Alg. 8); ``batch`` from each raw batch (Alg. 9, 10); ``epoch+batch`` does both (Table
+    4.4).
     """
 
     granularity: Literal["none", "epoch", "batch", "epoch+batch"] = "batch"
-    raw_batch_size: PositiveInt | None = Field(
-        None, description="samples probed at once; None: the batch size (Table 4.1)"
+    filter: Literal["none", "hard", "soft"] = Field("hard", description="with granularity none: none")
+    margin: float = Field(0.1, gt=0, lt=1, description="α of the soft filter, a difference of beliefs")
+    selector: Literal[
+        "all", "top_k", "top_q", "loss_weighted", "q_split", "random", "selective_backprop", "infobatch"
+    ] = "all"
+    k: PositiveInt | None = Field(None, description="samples that top_k, loss_weighted, q_split or random selects")
+    q: float = Field(0.5, ge=0, lt=1, description="quantile of the loss from which top_q selects")
+    power: float = Field(2.0, gt=0, description="p of q_split: power of the losses whose sums its buckets share")
+    buckets: int = Field(2, ge=2, description="q of q_split: how many buckets")
+    ratio: float | None = Field(None, gt=0, le=1, description="share of samples that random selects, instead of k")
+    like: str | None = Field(None, description="random selects as many samples as this arm did, raw batch by raw batch")
+    beta: float = Field(1.0, gt=0, description="β of selective_backprop: power of the loss's rank")
+    window: PositiveInt = Field(1024, description="R of selective_backprop: losses that the rank is among")
+    prune: float = Field(0.5, gt=0, lt=1, description="r of infobatch: chance that a sample below the mean is pruned")
+    anneal: float = Field(0.875, gt=0, le=1, description="δ of infobatch: share of the epochs in which it prunes")
+    batch: Literal["stable", "unstable"] = Field(
+        "stable", description="always full (Alg. 10), or what there is (Alg. 9)"
+    )
+    raw_batch_size: PositiveInt | Literal["adaptive"] | None = Field(
+        None, description="samples probed at once; None: the batch size (Table 4.1); adaptive: as in section 5.2.2"
+    )
+    raw_batch_limit: PositiveInt = Field(16384, description="bound of an adaptive raw batch, set by memory")
+    overflow: Literal["discard", "carry"] = Field("discard", description="what does not fit a stable batch (3.3.2)")
+    fallback: Literal["none", "random"] = Field("none", description="random samples where too few are selected (3.2.1)")
+    probe_mode: Literal["eval", "train"] = Field("eval", description="mode of the model while it probes (BatchNorm)")
+    probe_view: Literal["trained", "fresh", "clean"] = Field(
+        "trained", description="the picture probed: the one to be trained on, another augmentation, or the clean one"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _presets_and_no_filter(cls, values: Any) -> Any:
+        """A preset's values come first; where nothing is probed, the filter is none."""
+        if isinstance(values, Mapping) and "preset" in values:
+            values = dict(values)
+            preset = values.pop("preset")
+            if preset not in PRESETS:
+                raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+            values = {**PRESETS[preset], **values}
+        if isinstance(values, Mapping) and "filter" not in values:
+            by_chance = values.get("like") is not None or values.get("ratio") is not None
+            peer = values.get("selector") in ("selective_backprop", "infobatch")
+            return {**values, "filter": "none"} if by_chance or peer or values.get("granularity") == "none" else values
+        return values
+
     @model_validator(mode="after")
-    def _raw_batches_need_a_probe(self) -> MethodConfig:
-        if self.granularity == "none" and self.raw_batch_size is not None:
-            raise ValueError("raw_batch_size means nothing with granularity none, which probes no sample")
+    def _makes_sense(self) -> MethodConfig:
+        plain = self.granularity == "none"
+        filling = "batch" in self.granularity and self.batch == "stable"  # batches are filled from raw ones
+        chance = self.ratio is not None or self.like is not None
+        unprobed = ("all", "random", "infobatch")
+        probes = not plain and not chance and (self.filter != "none" or self.selector not in unprobed)
+        counted = self.selector in ("top_k", "loss_weighted", "q_split", "random")
+        set_keys = {name for name, field in MethodConfig.model_fields.items() if getattr(self, name) != field.default}
+        refused = [
+            (
+                plain and (self.filter != "none" or self.selector != "all"),
+                "granularity none trains on every sample: it has no filter and no selector",
+            ),
+            (
+                plain and self.raw_batch_size is not None,
+                "raw_batch_size means nothing with granularity none, which probes no sample",
+            ),
+            (plain and self.batch == "unstable", "batch unstable means nothing with granularity none"),
+            (
+                not plain and self.filter == "none" and self.selector == "all",
+                "with neither filter nor selector nothing is selected; use granularity none",
+            ),
+            (
+                counted and not chance and self.k is None,
+                f"selector {self.selector} needs k, the number of samples to select",
+            ),
+            (
+                self.k is not None and (chance or not counted),
+                f"k means nothing with selector {self.selector}{' and a ratio or like' if chance else ''}",
+            ),
+            (
+                chance and (self.selector != "random" or self.filter != "none"),
+                "ratio and like are for selector random alone, without a filter",
+            ),
+            (self.ratio is not None and self.like is not None, "ratio and like exclude each other"),
+            ("margin" in set_keys and self.filter != "soft", "margin is for filter soft"),
+            ("q" in set_keys and self.selector != "top_q", "q is for selector top_q"),
+            (
+                bool(set_keys & {"power", "buckets"}) and self.selector != "q_split",
+                "power and buckets are for selector q_split",
+            ),
+            (
+                self.selector == "q_split" and (self.k or 0) % self.buckets > 0,
+                f"k must be a multiple of buckets: {self.k} samples are not {self.buckets} equal parts",
+            ),
+            (
+                bool(set_keys & {"beta", "window"}) and self.selector != "selective_backprop",
+                "beta and window are for selector selective_backprop",
+            ),
+            (
+                bool(set_keys & {"prune", "anneal"}) and self.selector != "infobatch",
+                "prune and anneal are for selector infobatch",
+            ),
+            (
+                self.selector in ("selective_backprop", "infobatch") and self.filter != "none",
+                f"{self.selector} is a method of its own and takes no filter",
+            ),
+            (
+                self.selector == "selective_backprop" and self.granularity != "batch",
+                "selective_backprop judges raw batches: granularity batch",
+            ),
+            (
+                self.selector == "infobatch" and (self.granularity, self.batch) != ("epoch", "stable"),
+                "infobatch prunes the epoch and trains on stable batches: granularity epoch, batch stable",
+            ),
+            (
+                self.overflow == "carry" and not filling,
+                "overflow carry is for stable batches of granularity batch or epoch+batch; nothing else overflows",
+            ),
+            (
+                self.raw_batch_size == "adaptive" and not filling,
+                "raw_batch_size adaptive is for stable batches of granularity batch or epoch+batch",
+            ),
+            (
+                "raw_batch_limit" in set_keys and self.raw_batch_size != "adaptive",
+                "raw_batch_limit is for raw_batch_size adaptive",
+            ),
+            (
+                self.fallback == "random" and not (probes and (self.k is not None or self.granularity == "epoch")),
+                "fallback random needs a number to make up: a selector with k that probes, or granularity epoch",
+            ),
+            (
+                not probes and (self.probe_mode, self.probe_view) != ("eval", "trained"),
+                "probe_mode and probe_view mean nothing where no sample is probed",
+            ),
+        ]
+        reasons = [reason for applies, reason in refused if applies]
+        if reasons:
+            raise ValueError("; ".join(reasons))
         return self
 
-
-ARMS: Mapping[str, Mapping[str, str]] = {"archetype": {"granularity": "none"}, "filtered": {"granularity": "batch"}}
-"""What the arms of these names are, as far as a configuration does not say otherwise."""
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_+-]*$")]
 
@@ -155,7 +316,7 @@ class TrialConfig(Frozen):
     epochs: PositiveInt = 300
     seed: int = Field(0, ge=0, description="of initial weights, order and augmentation, shared by all arms")
     arms: dict[ArmName, MethodConfig] = Field(
-        default_factory=lambda: {name: MethodConfig.model_validate(method) for name, method in ARMS.items()},
+        default_factory=lambda: {name: MethodConfig.model_validate(ARMS[name]) for name in ("archetype", "filtered")},
         description="baseline and treatment need not be named where they are archetype and filtered",
     )
     baseline: str = Field("archetype", description="the arm that gaps are measured from")
@@ -190,6 +351,9 @@ class TrialConfig(Frozen):
         for role in ("baseline", "treatment"):
             if getattr(self, role) not in self.arms:
                 errors.append(f"{role} {getattr(self, role)!r} is not among the arms: {', '.join(self.arms)}")
+        for name, arm in self.arms.items():
+            if arm.like is not None:
+                errors += self._follows(name, arm, arm.like)
         if "gap" in self.arms:
             errors.append("an arm cannot be named 'gap': gap/METRIC is how gaps are reported")
         if self.baseline == self.treatment:
@@ -204,6 +368,19 @@ class TrialConfig(Frozen):
         if self.augmentation is None:
             object.__setattr__(self, "augmentation", "none" if self.dataset.name in MNIST_LIKE else "thesis")
         return self
+
+    def _follows(self, name: str, arm: MethodConfig, like: str) -> list[str]:
+        """Why the arm ``name`` cannot select as many samples as the arm ``like``."""
+        if like not in self.arms or self.arms[like].like is not None or self.arms[like].granularity == "none":
+            able = [
+                other for other, method in self.arms.items() if method.like is None and method.granularity != "none"
+            ]
+            return [
+                f"arm {name!r} is to select like {like!r}; it can follow {', '.join(able) or 'no arm of this trial'}"
+            ]
+        shared = ("granularity", "batch", "raw_batch_size", "raw_batch_limit", "overflow")
+        unlike = [field for field in shared if getattr(arm, field) != getattr(self.arms[like], field)]
+        return [f"arm {name!r} can select like {like!r} only with the same {', '.join(unlike)}"] if unlike else []
 
     def __hash__(self) -> int:
         return hash(frozenset(self.to_dotted().items()))
@@ -223,13 +400,17 @@ class TrialConfig(Frozen):
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; lists and empty mappings are leaves."""
+    """``{"optimizer": {"lr": 0.1}}`` -> ``{"optimizer.lr": 0.1}``; lists and empty mappings are leaves.
+
+    Raises:
+        ValueError: a key stands twice, nested and dotted.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        inner = flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        if twice := flat.keys() & inner.keys():
+            raise ValueError(f"set twice, as a section's key and by its dotted name: {', '.join(sorted(twice))}")
+        flat |= inner
     return flat
 
 
@@ -304,3 +485,4 @@ class Runtime(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of torch; results are bit-identical for the same number")
     data_dir: str = Field("data", description="folder of the torchvision data sets")
+    trace: bool = Field(False, description="whether to keep a record of every update")

@@ -3,6 +3,9 @@
 Every picture is 32 x 32: grayscale ones of 28 x 28 are padded with zeros. Nothing is downloaded. The idx files of MNIST
 and Fashion-MNIST are read here, compressed or not, because torchvision's reader neither takes compressed files nor says
 which file is damaged and how; CIFAR is read by torchvision once its checksums agree.
+
+Labels can be made wrong on purpose (``dataset.label_noise``): those of the training split alone, after it was split and
+cut to size, so that validation and test stay clean. Training metrics count the wrong labels as the right ones.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from trainables.config import DatasetConfig
-from trainables.seeds import permutation
+from trainables.seeds import generator, permutation
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 TORCHVISION_NAME = {
@@ -93,8 +96,18 @@ def load(config: DatasetConfig, data_dir: str, device: torch.device) -> Dataset:
         raise DatasetError(f"dataset.classes is {classes}, but {config.name} has {CLASSES[config.name]} classes")
     train, test = (split.select((split.labels < classes).nonzero().flatten()) for split in (train, test))
     held_out, kept = stratify(train.labels, config.validation_fraction, config.split_seed, "validation")
+    if config.validation_fraction and not len(held_out):
+        raise DatasetError(
+            f"dataset.validation_fraction {config.validation_fraction} holds out no sample of {config.name}; raise it, "
+            "or set it to 0"
+        )
     validation = train.select(held_out) if len(held_out) else None
     train = train.select(kept)
+    if len(train.labels) == 0 or int(torch.bincount(train.labels, minlength=classes).min()) == 0:
+        raise DatasetError(
+            f"dataset.validation_fraction {config.validation_fraction} leaves a class of {config.name} without "
+            "training samples; lower it"
+        )
     if config.samples_per_class is not None:
         available = int(torch.bincount(train.labels, minlength=classes).min())
         if config.samples_per_class > available:
@@ -103,6 +116,7 @@ def load(config: DatasetConfig, data_dir: str, device: torch.device) -> Dataset:
                 f"{available} training samples (validation_fraction {config.validation_fraction} held out)"
             )
         train = train.select(first_per_class(train.labels, config.samples_per_class, config.split_seed))
+    train = Split(train.images, mislabel(train.labels, config.label_noise, classes, config.split_seed))
     pixels = train.images.double() / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0).clamp_min(1 / 255)
     dataset = Dataset(train, validation, test, classes, mean.float().view(-1, 1, 1), std.float().view(-1, 1, 1))
@@ -131,6 +145,20 @@ def first_per_class(labels: Int64[Tensor, " n"], count: int, seed: int) -> Int64
     """Indices of ``count`` samples of each class, ascending; a smaller count's are among a larger one's."""
     picked = [members[permutation(len(members), seed, "subset", label)][:count] for label, members in _classes(labels)]
     return torch.cat(picked).sort().values
+
+
+def mislabel(labels: Int64[Tensor, " n"], fraction: float, classes: int, seed: int) -> Int64[Tensor, " n"]:
+    """Labels of which a share ``fraction`` (rounded to samples) is replaced by another of the classes, each as likely.
+
+    What is replaced at a smaller fraction is replaced by the same at a larger one.
+    """
+    stream = generator(seed, "label_noise")
+    line = torch.randperm(len(labels), generator=stream)
+    shifts = torch.randint(1, classes, (len(labels),), generator=stream)
+    chosen = line[: round(fraction * len(labels))]
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + shifts[chosen]) % classes
+    return noisy
 
 
 def _classes(labels: Int64[Tensor, " n"]) -> Iterator[tuple[int, Int64[Tensor, " m"]]]:

@@ -104,6 +104,17 @@ TELEMETRY = (
     Column("available_memory", "float", "bytes", "memory that the machine has left"),
 )
 
+STEP_COLUMNS = (
+    *KEYS,
+    Column("step", "int", "updates", "the update's number within the epoch, from 1"),
+    Column("raw_batches", "int", "batches", "batches probed since the update before, in whatever epoch that was"),
+    Column("samples_probed", "int", "samples", "samples probed since the update before"),
+    Column("samples_kept", "int", "samples", "samples accepted since the update before"),
+    Column("samples_overflowed", "int", "samples", "kept samples that did not fit the batch"),
+    Column("samples_trained", "int", "samples", "samples in the batch"),
+)
+"""The columns of the table ``steps``, kept on demand: what each update took (Figure 6 of the appendix)."""
+
 TRIAL_COLUMNS = (
     Column("trial_id", "str", "", "the comparison"),
     Column("number", "int", "", "its place in the study, from 0"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainables.samplers import ProbeResult, Sampler, Views
+from trainables.samplers import Probe, ProbeResult, Sampler, Views
 
 Feed = Callable[[Views], tuple[Tensor, Tensor]]
 """From views to the normalized pictures and labels that they stand for."""
@@ -20,27 +20,43 @@ Feed = Callable[[Views], tuple[Tensor, Tensor]]
 def train_epoch(
     epoch: int,
     sampler: Sampler,
+    probe: Probe,
     feed: Feed,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     stopwatch: Stopwatch,
 ) -> None:
     """One pass over the raw training data (section 3.3.2); how many updates that makes is the sampler's affair."""
-
-    def probe(views: Views) -> ProbeResult:
-        with stopwatch.measure("probe"), torch.no_grad():
-            images, labels = feed(views)
-            model.eval()
-            return ProbeResult(model(images), labels)
-
     for views in sampler.batches(epoch, probe):
         with stopwatch.measure("train"):
             images, labels = feed(views)
             model.train()
-            loss = cross_entropy(model(images), labels)
+            loss = sampler.loss(views, cross_entropy(model(images), labels, reduction="none"))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def prober(model: nn.Module, feed: Feed, training: bool, stopwatch: Stopwatch) -> Probe:
+    """A forward pass that changes nothing: no gradient, parameter or buffer.
+
+    With ``training`` the model runs as in training, normalizing by the probed batch's own statistics.
+    """
+    normalizations = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    @torch.no_grad()
+    def probe(views: Views) -> ProbeResult:
+        with stopwatch.measure("probe"):
+            images, labels = feed(views)
+            model.train(training)
+            for module in normalizations:
+                module.track_running_stats = not training
+            logits = model(images)
+            for module in normalizations:
+                module.track_running_stats = True
+            return ProbeResult(logits, labels)
+
+    return probe
 
 
 class Stopwatch:

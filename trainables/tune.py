@@ -18,15 +18,16 @@ class ComparisonTrainable(tune.Trainable):
     """One ``step`` is one epoch of every arm; the first also leaves the rows of epoch 0, before training.
 
     Its configuration has three parts: ``trial`` (dotted keys of a TrialConfig), ``runtime`` and ``objective``.
-    A result has the rows (``rows``), the search's scalar (``objective``), ``epoch``, ``status`` (running, finished or
-    diverged), the diverged arms and the metrics of :func:`trainables.comparison.report`. A diverged comparison is done,
-    with objective NaN.
+    A result has the rows (``rows``; ``steps``, if traced), the search's scalar (``objective``), ``epoch``, ``status``
+    (running, finished or diverged), the diverged arms and the metrics of :func:`trainables.comparison.report`.
+    A diverged comparison is done, with objective NaN.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the comparison anew; nothing of an earlier trial in this actor is kept but the data set."""
         self.objective = Objective.model_validate(config["objective"])
-        self.comparison = prepare(TrialConfig.from_dotted(config["trial"]), Runtime.model_validate(config["runtime"]))
+        self.runtime = Runtime.model_validate(config["runtime"])
+        self.comparison = prepare(TrialConfig.from_dotted(config["trial"]), self.runtime)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's configuration, so that Tune reuses this actor."""
@@ -42,6 +43,7 @@ class ComparisonTrainable(tune.Trainable):
         diverged = self.comparison.diverged
         return {
             "rows": before + rows,
+            "steps": self.comparison.trace() if self.runtime.trace else [],
             "epoch": self.comparison.epoch,
             "diverged": diverged,
             "status": "diverged" if diverged else "finished" if self.comparison.done else "running",

@@ -1,12 +1,14 @@
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.domains import merge, sample
-from search_spaces.spaces import BATCH_SIZE, BY_NAME, METHOD, MODEL, OPTIMIZER, SCHEDULE
-from trainables.config import TrialConfig
+from search_spaces.spaces import BATCH_SIZE, BY_NAME, DATA, METHOD, MODEL, OPTIMIZER, SCHEDULE
+from trainables.config import DatasetConfig, TrialConfig
+from trainables.data import load
 
 DEFAULTS = {"optimizer.name": "SGD", "schedule.name": "none"}
 
@@ -21,7 +23,13 @@ def test_every_draw_of_a_space_is_a_valid_configuration(name: str, seed: int) ->
 
 @given(seed=st.integers(0, 2**32))
 def test_every_draw_of_all_spaces_together_is_a_valid_configuration(seed: int) -> None:
-    values = sample(merge(OPTIMIZER, SCHEDULE, BATCH_SIZE, MODEL, METHOD), {}, Random(seed))
+    values = sample(merge(OPTIMIZER, SCHEDULE, BATCH_SIZE, MODEL, DATA, METHOD), {}, Random(seed))
     config = TrialConfig.from_dotted(values)
     assert config.arms["archetype"].granularity == "none"
     assert config.arms["filtered"].granularity == values["arms.filtered.granularity"]
+
+
+def test_mnist5k_has_what_the_data_space_asks_for_at_most_with_a_fifth_held_out() -> None:
+    most = {key.removeprefix("dataset."): max(domain.choice) for key, domain in DATA.items()}
+    dataset = load(DatasetConfig(validation_fraction=0.2, **most), "", torch.device("cpu"))
+    assert len(dataset.train.labels) == 3200

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trainables import comparison, records
-from trainables.comparison import Comparison, diverged, prepare, report, resolve_device
+from trainables.comparison import Arm, Comparison, diverged, prepare, report, resolve_device
 from trainables.config import MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
@@ -23,6 +23,8 @@ ARMS = {
     "filtered": MethodConfig(granularity="batch", raw_batch_size=7),
     "epochwise": MethodConfig(granularity="epoch"),
     "both": MethodConfig(granularity="epoch+batch"),
+    "softly": MethodConfig(raw_batch_size="adaptive", filter="soft", overflow="carry", probe_mode="train"),
+    "top": MethodConfig(granularity="epoch", batch="unstable", selector="top_k", k=20, probe_view="fresh"),
 }
 TYPES = {"int": int, "float": float, "str": str}
 COUNTS = [column.name for column in ADDITIVE if column.unit != "s"]
@@ -120,7 +122,7 @@ def test_every_epoch_accounts_for_every_sample(data: Dataset) -> None:
         else:
             assert row["samples_probed"] >= 45
             assert row["probe_seconds"] > 0
-        assert (row["samples_held"] > 0) <= (arm in ("filtered", "both"))
+        assert (row["samples_held"] > 0) <= (arm in ("filtered", "both", "softly"))
     assert any(held.values())
     assert any(row["samples_rejected"] for row in rows)
 
@@ -170,18 +172,91 @@ def test_arms_share_order_and_pictures_which_change_from_epoch_to_epoch(data: Da
     assert torch.equal(*pictures) is (augmentation == "none")
 
 
-def test_training_on_all_that_is_drawn_makes_unlike_arms_alike(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "wrong", lambda result: torch.ones_like(result.labels, dtype=torch.bool))
-    arms = {name: {"granularity": method.granularity} for name, method in ARMS.items()}
-    config = trial(arms=arms, augmentation="thesis")
-    rows, trained = run(config, make_dataset(train=48))
+def test_selecting_all_that_is_drawn_makes_unlike_arms_alike(make_dataset) -> None:
+    everything = {"filter": "none", "selector": "top_q", "q": 0.0}
+    arms = {"archetype": {"granularity": "none"}} | {
+        name: {"granularity": granularity, **everything}
+        for name, granularity in (("filtered", "batch"), ("epochwise", "epoch"), ("both", "epoch+batch"))
+    }
+    arms["share"] = {"selector": "random", "ratio": 1.0}
+    rows, trained = run(trial(arms=arms, augmentation="thesis"), make_dataset(train=48))
     reference = trained.arms[0].model.state_dict()
     for arm in trained.arms[1:]:
-        assert arm.totals["samples_probed"] >= 48 * 4
+        assert arm.totals["samples_probed"] == {"both": 2, "share": 0}.get(arm.name, 1) * 48 * 4
         for key, value in arm.model.state_dict().items():
             assert torch.equal(value, reference[key]), (arm.name, key)
     for row in rows:
-        assert row["test_mean_loss"] == rows[(row["epoch"]) * len(ARMS)]["test_mean_loss"]
+        assert row["test_mean_loss"] == rows[(row["epoch"]) * len(arms)]["test_mean_loss"]
+
+
+# ------------------------------------------------------------------------------------------------------------ probes
+
+
+def arm_probing(data: Dataset, **method: str) -> Arm:
+    arms = {"archetype": {"granularity": "none"}, "filtered": method}
+    return Comparison(trial(arms=arms, augmentation="thesis"), data, CPU).arms[1]
+
+
+def shown(arm: Arm, views: Views) -> torch.Tensor:
+    """The pictures that the arm's model sees in a probe."""
+    seen = []
+    hook = arm.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    result = arm.probe(views)
+    hook.remove()
+    assert torch.equal(result.labels, arm.data.train.labels[views.index])
+    (pictures,) = seen
+    return pictures
+
+
+def test_a_probe_sees_what_is_trained_on_or_another_augmentation_or_none(data: Dataset) -> None:
+    views = Views.of(torch.arange(45), 3)
+    trained, fresh, clean = (arm_probing(data, probe_view=view) for view in ("trained", "fresh", "clean"))
+    to_train_on = trained.feed(views)[0]
+    assert torch.equal(shown(trained, views), to_train_on)
+    assert torch.equal(shown(clean, views), data.normalize(data.train.images.float() / 255))
+    assert torch.equal(shown(clean, Views.of(views.index, 1)), shown(clean, views))
+    other = shown(fresh, views)
+    assert torch.equal(shown(fresh, views), other)
+    for pictures in (to_train_on, shown(clean, views), shown(fresh, Views.of(views.index, 2))):
+        assert (other != pictures).flatten(1).any(1).float().mean() > 0.9
+    for epoch in range(1, 6):  # no epoch trains on what a fresh probe saw
+        assert not torch.equal(trained.feed(Views.of(views.index, epoch))[0], other)
+
+
+@pytest.mark.parametrize("view", ["trained", "fresh", "clean"])
+def test_an_update_sees_the_picture_of_its_epoch_whatever_was_probed(data: Dataset, view: str) -> None:
+    arm = arm_probing(data, probe_view=view)
+    pictures: list[torch.Tensor] = []
+    arm.model.register_forward_pre_hook(lambda module, inputs: pictures.append(inputs[0]) if module.training else None)
+    trained_on: list[Views] = []
+    feed = arm.feed
+    batches = arm.sampler.batches
+
+    def spied(epoch, probe):
+        for views in batches(epoch, probe):
+            trained_on.append(views)
+            yield views
+
+    arm.sampler.batches = spied
+    arm.advance(0)
+    arm.advance(1)
+    assert len(pictures) == len(trained_on) > 0
+    for views, seen in zip(trained_on, pictures, strict=True):
+        assert torch.equal(seen, feed(views)[0])
+
+
+def test_an_arm_follows_another_wherever_it_stands_in_the_configuration(data: Dataset) -> None:
+    like = {"selector": "random", "like": "filtered", "raw_batch_size": 7}
+    arms = {"random": like} | {name: method.model_dump() for name, method in ARMS.items()}
+    rows, _ = run(trial(arms=arms, augmentation="thesis"), data)
+    by_arm = {name: [row for row in rows if row["arm"] == name] for name in ("filtered", "random")}
+    for theirs, ours in zip(by_arm["filtered"], by_arm["random"], strict=True):
+        for name in ("steps", "samples_kept", "samples_rejected", "samples_trained", "samples_overflowed"):
+            assert ours[name] == theirs[name]
+        assert ours["samples_held"] == theirs["samples_held"]
+        assert ours["samples_probed"] == ours["raw_batches"] == 0
+    assert sum(row["steps"] for row in by_arm["random"]) > 0
+    assert by_arm["random"][-1]["train_mean_loss"] != by_arm["filtered"][-1]["train_mean_loss"]
 
 
 def test_filtering_trains_another_model_than_the_archetype(data: Dataset) -> None:

@@ -5,12 +5,15 @@ import math
 from typing import Any
 
 import pytest
+from drawing import follower, methods
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from trainables.config import (
+    ARMS,
     MNIST_LIKE,
+    NETWORKS,
     SGD,
     Adam,
     AdamW,
@@ -39,11 +42,10 @@ DATASETS = st.builds(
     classes=st.none() | st.integers(2, 100),
     samples_per_class=st.none() | COUNT,
     validation_fraction=FRACTION,
+    label_noise=FRACTION,
     split_seed=st.integers(0, 2**40),
 )
-MODELS = st.builds(
-    ModelConfig, name=st.sampled_from(["LeNet", "ResNet18"]) | st.integers(1, 999_999).map("FCNet{}".format)
-)
+MODELS = st.builds(ModelConfig, name=st.sampled_from(NETWORKS) | st.integers(1, 999_999).map("FCNet{}".format))
 OPTIMIZERS = st.one_of(
     st.builds(SGD, lr=POSITIVE, momentum=st.floats(0.01, 0.99), nesterov=st.booleans(), weight_decay=FRACTION),
     st.builds(SGD, lr=POSITIVE, momentum=st.just(0.0), weight_decay=FRACTION),
@@ -56,12 +58,7 @@ SCHEDULES = st.one_of(
     st.builds(MultiStep, name=st.just("multistep"), gamma=st.floats(1e-3, 1), every=COUNT),
     st.just(Cosine(name="cosine")),
 )
-METHODS = st.one_of(
-    st.just(MethodConfig(granularity="none")),
-    st.builds(
-        MethodConfig, granularity=st.sampled_from(["epoch", "batch", "epoch+batch"]), raw_batch_size=st.none() | COUNT
-    ),
-)
+METHODS = methods(largest=10**6)
 
 
 @st.composite
@@ -69,6 +66,10 @@ def trials(draw: st.DrawFn) -> TrialConfig:
     arms = draw(st.dictionaries(st.from_regex(r"\A[a-z][a-z0-9_+-]{0,8}\Z"), METHODS, min_size=2, max_size=4))
     arms.pop("gap", None)
     arms |= {} if len(arms) > 1 else {"one": MethodConfig(), "two": MethodConfig()}
+    able = sorted(name for name, method in arms.items() if method.granularity != "none")
+    if able and draw(st.booleans()):
+        followed = draw(st.sampled_from(able))
+        arms["following"] = follower(arms[followed], followed)
     baseline, treatment = draw(st.permutations(sorted(arms)))[:2]
     dataset = draw(DATASETS)
     pictures = ["none"] if dataset.name in MNIST_LIKE else ["none", "standard", "thesis"]
@@ -229,12 +230,14 @@ def test_mnist_like_data_cannot_be_augmented(dataset: str, augmentation: str) ->
         ({"optimizer.lr": 0}, "greater than 0"),
         ({"schedule.name": "exponential", "schedule.gamma": 1.5}, "less than or equal to 1"),
         ({"dataset.validation_fraction": 1.0}, "less than 1"),
+        ({"dataset.label_noise": 1.0}, "less than 1"),
+        ({"dataset.label_noise": -0.1}, "greater than or equal to 0"),
         ({"dataset.classes": 1}, "greater than or equal to 2"),
         ({"arms.Big.granularity": "none"}, "pattern"),
         ({"optimizer.name": "Adam", "optimizer.momentum": 0.9}, "Extra inputs"),
         ({"model.name": "FCNet"}, "FCNet100"),
         ({"model.name": "FCNet05"}, "FCNet100"),
-        ({"model.name": "resnet18"}, "ResNet18"),
+        ({"model.name": "resnet18"}, "ResNet18, SimpleDLA, DLA"),
     ],
 )
 def test_bad_values_are_refused_with_the_reason(dotted: dict[str, Any], message: str) -> None:
@@ -253,8 +256,188 @@ def test_a_section_without_a_name_is_of_its_default_kind() -> None:
     assert TrialConfig.from_dotted({"optimizer.name": "Adam"}).optimizer == Adam(name="Adam", lr=1e-3)
 
 
+# --------------------------------------------------------------------------------------------------------- methods
+
+NONE: dict[str, Any] = {"granularity": "none"}
+TOP: dict[str, Any] = {"selector": "top_k", "k": 8}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (NONE | {"filter": "hard"}, "granularity none trains on every sample: it has no filter and no selector"),
+    (NONE | TOP, "granularity none trains on every sample: it has no filter and no selector"),
+    (NONE | {"raw_batch_size": 8}, "raw_batch_size means nothing with granularity none, which probes no sample"),
+    (NONE | {"raw_batch_size": "adaptive"}, "raw_batch_size means nothing with granularity none"),
+    (NONE | {"batch": "unstable"}, "batch unstable means nothing with granularity none"),
+    ({"filter": "none"}, "with neither filter nor selector nothing is selected; use granularity none"),
+    *(
+        ({"selector": selector}, f"selector {selector} needs k, the number of samples to select")
+        for selector in ("top_k", "loss_weighted", "q_split", "random")
+    ),
+    *(({"selector": selector, "k": 8}, f"k means nothing with selector {selector}") for selector in ("all", "top_q")),
+    ({"selector": "random", "ratio": 0.5, "k": 8}, "k means nothing with selector random and a ratio or like"),
+    ({"selector": "random", "like": "a", "k": 8}, "k means nothing with selector random and a ratio or like"),
+    (NONE | {"k": 8}, "k means nothing with selector all"),
+    ({"ratio": 0.5}, "ratio and like are for selector random alone, without a filter"),
+    ({"like": "a", **TOP}, "ratio and like are for selector random alone, without a filter"),
+    ({"selector": "random", "like": "a", "filter": "hard"}, "ratio and like are for selector random alone"),
+    ({"selector": "random", "ratio": 0.5, "like": "a"}, "ratio and like exclude each other"),
+    ({"margin": 0.2}, "margin is for filter soft"),
+    ({"q": 0.9}, "q is for selector top_q"),
+    ({"power": 3.0}, "power and buckets are for selector q_split"),
+    (TOP | {"buckets": 4}, "power and buckets are for selector q_split"),
+    ({"selector": "q_split", "k": 9}, "k must be a multiple of buckets: 9 samples are not 2 equal parts"),
+    ({"beta": 2.0}, "beta and window are for selector selective_backprop"),
+    ({"window": 64}, "beta and window are for selector selective_backprop"),
+    ({"prune": 0.4}, "prune and anneal are for selector infobatch"),
+    ({"anneal": 0.4}, "prune and anneal are for selector infobatch"),
+    ({"selector": "selective_backprop", "filter": "hard"}, "selective_backprop is a method of its own and takes no"),
+    ({"selector": "infobatch", "granularity": "epoch", "filter": "soft"}, "infobatch is a method of its own and takes"),
+    ({"selector": "selective_backprop", "granularity": "epoch"}, "selective_backprop judges raw batches: granularity"),
+    ({"selector": "selective_backprop", "granularity": "epoch+batch"}, "selective_backprop judges raw batches"),
+    ({"selector": "infobatch"}, "infobatch prunes the epoch and trains on stable batches: granularity epoch, batch"),
+    (
+        {"selector": "infobatch", "granularity": "epoch", "batch": "unstable"},
+        "infobatch prunes the epoch and trains on",
+    ),
+    *(
+        (values | {"overflow": "carry"}, "overflow carry is for stable batches of granularity batch or epoch+batch")
+        for values in (NONE, {"granularity": "epoch"}, {"batch": "unstable"})
+    ),
+    *(
+        (values | {"raw_batch_size": "adaptive"}, "raw_batch_size adaptive is for stable batches of granularity batch")
+        for values in ({"granularity": "epoch"}, {"batch": "unstable"})
+    ),
+    ({"raw_batch_limit": 64}, "raw_batch_limit is for raw_batch_size adaptive"),
+    ({"raw_batch_size": 8, "raw_batch_limit": 64}, "raw_batch_limit is for raw_batch_size adaptive"),
+    *(
+        (
+            values | {"fallback": "random"},
+            "fallback random needs a number to make up: a selector with k that probes, or",
+        )
+        for values in (
+            NONE,
+            {"granularity": "batch"},
+            {"granularity": "epoch+batch", "selector": "top_q"},
+            {"granularity": "epoch", "selector": "random", "ratio": 0.5},
+            {"filter": "none", "selector": "random", "k": 8},
+        )
+    ),
+    *(
+        (values | probe, "probe_mode and probe_view mean nothing where no sample is probed")
+        for values in (
+            NONE,
+            {"selector": "random", "ratio": 0.5},
+            {"selector": "random", "like": "a"},
+            {"filter": "none", "selector": "random", "k": 8},
+            {"granularity": "epoch", "selector": "infobatch"},
+        )
+        for probe in ({"probe_mode": "train"}, {"probe_view": "clean"})
+    ),
+    ({"preset": "thesis/alg0"}, "preset 'thesis/alg0' is not one of thesis/alg1, thesis/alg2"),
+    ({"margin": 1.0, "filter": "soft"}, "less than 1"),
+    ({"margin": 0.0, "filter": "soft"}, "greater than 0"),
+    ({"selector": "top_q", "q": 1.0}, "less than 1"),
+    ({"selector": "q_split", "k": 8, "buckets": 1}, "greater than or equal to 2"),
+    ({"selector": "q_split", "k": 8, "power": 0}, "greater than 0"),
+    ({"selector": "top_k", "k": 0}, "greater than 0"),
+    ({"selector": "random", "ratio": 0.0}, "greater than 0"),
+    ({"selector": "random", "ratio": 1.5}, "less than or equal to 1"),
+    ({"raw_batch_size": 0}, "greater than 0"),
+    ({"raw_batch_size": "large"}, "adaptive"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), REFUSED)
+def test_a_method_that_makes_no_sense_is_refused_with_the_reason(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        MethodConfig(**values)
+    assert message in str(caught.value)
+
+
+def test_all_that_makes_no_sense_is_reported_at_once() -> None:
+    with pytest.raises(ValidationError) as caught:
+        MethodConfig(granularity="none", filter="hard", q=0.9, overflow="carry")
+    for reason in ("has no filter", "q is for selector top_q", "overflow carry is for stable batches"):
+        assert reason in str(caught.value)
+
+
+def test_the_filter_is_none_where_nothing_is_filtered_and_nobody_says_otherwise() -> None:
+    assert MethodConfig().filter == "hard"
+    assert MethodConfig(granularity="none").filter == "none"
+    assert MethodConfig(selector="random", ratio=0.5).filter == "none"
+    assert MethodConfig(selector="random", like="filtered").filter == "none"
+    assert MethodConfig(selector="selective_backprop").filter == "none"
+    assert MethodConfig(selector="random", k=3).filter == "hard"
+
+
+@given(methods())
+@settings(max_examples=40)
+def test_a_method_survives_its_plain_values(method: MethodConfig) -> None:
+    assert MethodConfig.model_validate(method.model_dump(mode="json")) == method
+    assert MethodConfig(**method.model_dump(exclude_defaults=True, exclude={"filter"}), filter=method.filter) == method
+
+
+@given(methods(plain=False))
+@settings(max_examples=40)
+def test_an_arm_can_follow_only_one_with_the_same_batches(method: MethodConfig) -> None:
+    arms = {"archetype": {"granularity": "none"}, "followed": method, "following": follower(method, "followed")}
+    config = TrialConfig(arms=arms, treatment="followed")
+    assert TrialConfig.from_dotted(config.to_dotted()) == config
+    batches = {"raw_batch_size": "adaptive", "raw_batch_limit": 77, "overflow": "carry"}
+    other = MethodConfig(selector="random", like="followed", **batches)
+    unlike = [
+        name
+        for name in ("granularity", "batch", "raw_batch_size", "raw_batch_limit", "overflow")
+        if getattr(other, name) != getattr(method, name)
+    ]
+    if unlike:
+        with pytest.raises(ValidationError) as caught:
+            TrialConfig(arms=arms | {"following": other}, treatment="followed")
+        message = f"arm 'following' can select like 'followed' only with the same {', '.join(unlike)}"
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("like", "others", "able"),
+    [
+        ("nobody", {}, "filtered"),
+        ("archetype", {}, "filtered"),
+        ("following", {}, "filtered"),
+        ("other", {"other": {"selector": "random", "like": "filtered"}}, "filtered"),
+        ("nobody", {"epochwise": {"granularity": "epoch"}}, "epochwise, filtered"),
+    ],
+)
+def test_an_arm_can_follow_only_one_that_selects_for_itself(like: str, others: dict[str, Any], able: str) -> None:
+    arms = others | {"following": {"selector": "random", "like": like}}
+    with pytest.raises(ValidationError) as caught:
+        TrialConfig.model_validate({"arms": arms})
+    message = str(caught.value)
+    assert f"arm 'following' is to select like {like!r}; it can follow " in message
+    named = message.split("it can follow ")[1].split(" [")[0].split(";")[0]
+    assert set(named.split(", ")) == set(able.split(", "))
+
+
+def test_where_no_arm_selects_none_can_be_followed() -> None:
+    arms = {"one": {"granularity": "none"}, "two": {"selector": "random", "like": "one"}}
+    with pytest.raises(ValidationError, match="it can follow no arm of this trial"):
+        TrialConfig.model_validate({"arms": arms, "baseline": "one", "treatment": "two"})
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_known_by_its_name_survives_dotted_keys(name: str) -> None:
+    treatment = "filtered" if name == "archetype" else name
+    config = TrialConfig.model_validate({"arms": {name: {}, "filtered": {}}, "treatment": treatment})
+    assert config.arms[name] == MethodConfig.model_validate(ARMS[name])
+    assert TrialConfig.from_dotted(config.to_dotted()) == config
+    assert TrialConfig.from_dotted(json.loads(json.dumps(config.to_dotted()))) == config
+
+
+def test_all_arms_known_by_name_fit_into_one_trial() -> None:
+    config = TrialConfig.from_dotted({f"arms.{name}.granularity": ARMS[name]["granularity"] for name in ARMS})
+    assert config.arms == {name: MethodConfig.model_validate(method) for name, method in ARMS.items()}
+    assert TrialConfig.from_dotted(config.to_dotted()) == config
+
+
 def test_an_arm_known_by_its_name_needs_only_what_differs() -> None:
-    assert TrialConfig.from_dotted({"arms": {}}) == TrialConfig()
+    assert set(TrialConfig.from_dotted({"arms": {}}).arms) == {"archetype", "filtered"}
     config = TrialConfig.from_dotted({"arms.filtered.raw_batch_size": 64})
     assert config.arms == {
         "archetype": MethodConfig(granularity="none"),

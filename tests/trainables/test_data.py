@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from trainables import data
 from trainables.config import DatasetConfig
-from trainables.data import DEBIAN_FASHION_MNIST, Dataset, DatasetError, Split, first_per_class, load, stratify
+from trainables.data import (
+    DEBIAN_FASHION_MNIST,
+    Dataset,
+    DatasetError,
+    Split,
+    first_per_class,
+    load,
+    mislabel,
+    stratify,
+)
 
 CPU = torch.device("cpu")
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(torch.tensor)
@@ -460,3 +469,63 @@ def test_the_first_of_each_class_are_nested_and_balanced(labels: torch.Tensor, s
     assert set(few.tolist()) <= set(many.tolist())
     for count, picked in ((larger, many), (smaller, few)):
         assert labels[picked].unique(return_counts=True)[1].tolist() == [count] * len(sizes)
+
+
+# ------------------------------------------------------------------------------------------------------ label noise
+
+
+def noisy(fraction: float, **options: Any) -> Dataset:
+    return load(config(classes=3, samples_per_class=31, label_noise=fraction, **options), "", CPU)
+
+
+def test_a_share_of_the_training_labels_is_wrong_and_nothing_else_changes() -> None:
+    clean, dirty = noisy(0.0), noisy(0.25)
+    wrong = dirty.train.labels != clean.train.labels
+    assert int(wrong.sum()) == 23  # a quarter of 93
+    assert set(dirty.train.labels.tolist()) == {0, 1, 2}
+    assert torch.equal(dirty.train.images, clean.train.images)
+    assert torch.equal(dirty.mean, clean.mean)
+    for split in ("validation", "test"):
+        for ours, theirs in zip(getattr(dirty, split), getattr(clean, split), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_training_labels_are_true_without_noise(mnist5k: tuple[Split, Split]) -> None:
+    truth = dict(zip(identities(mnist5k[0]), mnist5k[0].labels.tolist(), strict=True))
+    train = noisy(0.0).train
+    assert [truth[picture] for picture in identities(train)] == train.labels.tolist()
+
+
+def test_wrong_labels_follow_the_split_seed() -> None:
+    labels = torch.arange(300) % 3
+    one, same, other = (mislabel(labels, 0.5, 3, seed) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    whole = load(config(label_noise=0.1, split_seed=4), "", CPU).train.labels
+    clean = load(config(split_seed=4), "", CPU).train.labels
+    assert torch.equal(whole, mislabel(clean, 0.1, 10, 4))
+
+
+def test_every_sample_and_every_other_class_is_as_likely() -> None:
+    labels = torch.full((20_000,), 2)
+    counts = torch.bincount(mislabel(labels, 0.5, 5, 7), minlength=5)
+    assert counts[2] == 10_000
+    assert (counts[[0, 1, 3, 4]] - 2500).abs().max() < 5 * (10_000 * 0.25 * 0.75) ** 0.5
+    halves = (mislabel(labels, 0.5, 5, 7) != labels).view(2, -1).sum(1)
+    assert (halves - 5000).abs().max() < 5 * (20_000 * 0.25) ** 0.5
+
+
+@given(LABELS, st.integers(6, 12), st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True), SEEDS)
+@settings(max_examples=80)
+def test_wrong_labels_are_counted_within_the_classes_and_nested(
+    labels: torch.Tensor, classes: int, one: float, other: float, seed: int
+) -> None:
+    truth = labels.clone()
+    few, many = (mislabel(labels, fraction, classes, seed) for fraction in sorted((one, other)))
+    assert torch.equal(labels, truth)  # the labels handed in are left alone
+    for noisy, fraction in ((few, min(one, other)), (many, max(one, other))):
+        assert int((noisy != labels).sum()) == round(fraction * len(labels))
+        assert set(noisy.tolist()) <= set(range(classes))
+    wrong = few != labels
+    assert torch.equal(few[wrong], many[wrong])
+    assert torch.equal(mislabel(labels, 0.0, classes, seed), labels)

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from trainables import models
-from trainables.config import ModelConfig
+from trainables.config import NETWORKS, ModelConfig
+from trainables.models.dla import DLA
 from trainables.models.fcnet import FCNet
 from trainables.models.lenet import LeNet
 from trainables.models.resnet import ResNet18
+from trainables.models.simple_dla import SimpleDLA
 
-NAMES = ["LeNet", "ResNet18", "FCNet7"]
+NAMES = [*NETWORKS, "FCNet7"]
 
 
 def build(name: str, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
@@ -23,7 +25,10 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("LeNet", 62_006), ("ResNet18", 11_173_962)])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("LeNet", 62_006), ("ResNet18", 11_173_962), ("SimpleDLA", 15_142_970), ("DLA", 16_291_386)],
+)
 def test_networks_have_the_parameters_of_their_papers_form(name: str, parameters: int) -> None:
     assert count(build(name)) == parameters
 
@@ -55,6 +60,8 @@ def test_a_gradient_reaches_every_parameter_from_logits_of_the_right_shape(
         ("LeNet", lambda: LeNet(3, 10)),
         ("FCNet7", lambda: FCNet(3, 10, hidden=7)),
         ("ResNet18", lambda: ResNet18(3, 10)),
+        ("SimpleDLA", lambda: SimpleDLA(3, 10)),
+        ("DLA", lambda: DLA(3, 10)),
     ],
 )
 def test_initial_weights_are_pytorchs_own_under_the_same_seed(name: str, construct: Callable[[], nn.Module]) -> None:
@@ -85,11 +92,85 @@ def test_a_layer_without_a_known_initialization_is_refused_by_name() -> None:
         models.initialize(model, torch.Generator())
 
 
-def test_resnet_halves_the_picture_three_times() -> None:
-    model = build("ResNet18")
-    shapes = []
-    for block in model.blocks:
-        block.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape[1:])))
+TRUNK = {
+    "stages.0": (16, 32, 32),
+    "stages.1": (16, 32, 32),
+    "stages.2": (32, 32, 32),
+    "stages.3": (64, 32, 32),
+    "stages.4": (128, 16, 16),
+    "stages.5": (256, 8, 8),
+    "stages.6": (512, 4, 4),
+    "out": (10,),
+}
+SHAPES = {
+    "LeNet": {"conv1": (6, 28, 28), "conv2": (16, 10, 10), "fc1": (120,), "fc2": (84,), "fc3": (10,)},
+    "ResNet18": {
+        "stem": (64, 32, 32),
+        "blocks.0": (64, 32, 32),
+        "blocks.1": (64, 32, 32),
+        "blocks.2": (128, 16, 16),
+        "blocks.3": (128, 16, 16),
+        "blocks.4": (256, 8, 8),
+        "blocks.5": (256, 8, 8),
+        "blocks.6": (512, 4, 4),
+        "blocks.7": (512, 4, 4),
+        "out": (10,),
+    },
+    "SimpleDLA": TRUNK
+    | {
+        "stages.3.left": (64, 32, 32),
+        "stages.3.right": (64, 32, 32),
+        "stages.4.left": (128, 16, 16),
+        "stages.4.left.left": (128, 16, 16),
+        "stages.4.right": (128, 16, 16),
+        "stages.5.left": (256, 8, 8),
+        "stages.5.right.root": (256, 8, 8),
+    },
+    "DLA": TRUNK
+    | {
+        "stages.4.tree": (128, 16, 16),
+        "stages.4.beside": (128, 16, 16),
+        "stages.4.left": (128, 16, 16),
+        "stages.4.right": (128, 16, 16),
+        "stages.5.tree.left": (256, 8, 8),
+        "stages.5.root": (256, 8, 8),
+    },
+    "FCNet7": {"hidden": (7,), "out": (10,)},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_has_its_shape(name: str) -> None:
+    model = build(name)
+    shapes = {}
+
+    def remember(stage: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            shapes[stage] = tuple(output.shape[1:])
+
+        return hook
+
+    for stage in SHAPES[name]:
+        model.get_submodule(stage).register_forward_hook(remember(stage))
     with torch.no_grad():
         model(torch.zeros(1, 3, 32, 32))
-    assert shapes == [(64, 32, 32)] * 2 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2
+    assert shapes == SHAPES[name]
+
+
+def test_every_network_that_is_accepted_can_be_built() -> None:
+    assert list(models.ARCHITECTURES) == list(NETWORKS)
+
+
+@pytest.mark.parametrize(("make", "maps"), [(lambda: DLA(1, 2), 4), (lambda: SimpleDLA(1, 2), 2)])
+def test_a_deep_trees_root_sees_all_its_parts_in_order(make: Callable[[], DLA | SimpleDLA], maps: int) -> None:
+    tree = make().stages[4]
+    seen: dict[str, torch.Tensor] = {}
+    for part, module in tree.named_children():
+        module.register_forward_hook(lambda _module, inputs, output, part=part: seen.update({part: (inputs, output)}))
+    with torch.no_grad():
+        tree(torch.randn(2, 64, 8, 8, generator=torch.Generator().manual_seed(0)))
+    parts = [part for part in ("beside", "tree", "left", "right") if part in seen]
+    inputs = seen["root"][0]
+    assert len(inputs) == len(parts) == maps
+    assert all(torch.equal(given, seen[part][1]) for given, part in zip(inputs, parts, strict=True))
+    assert torch.equal(seen["right"][0][0], seen["left"][1])

@@ -2,27 +2,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from drawing import follower
+from thesis import Batch, Run, transcription
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trainables import samplers
+from trainables.config import MethodConfig
 from trainables.data import Dataset
 from trainables.models.resnet import BasicBlock
-from trainables.samplers import Filter, ProbeResult, Sampler, Views, wrong
+from trainables.samplers import Sampler, Views
 from trainables.seeds import permutation
-from trainables.train import Stopwatch, train_epoch
+from trainables.train import Stopwatch, prober, train_epoch
 
 BATCH = 8
-
-
-def keep_all(result: ProbeResult) -> Tensor:
-    return torch.ones_like(result.labels, dtype=torch.bool)
-
-
-def keep_none(result: ProbeResult) -> Tensor:
-    return torch.zeros_like(result.labels, dtype=torch.bool)
+CPU = torch.device("cpu")
+PLAIN = MethodConfig(granularity="none")
+Feed = Callable[[Views], tuple[Tensor, Tensor]]
 
 
 def network() -> nn.Module:
@@ -36,21 +36,13 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
-def sampler(
-    data: Dataset, *, epoch_filter: Filter | None = None, batch_filter: Filter | None = None, raw: int = BATCH
-) -> Sampler:
+def sampler(data: Dataset, method: MethodConfig, epochs: int = 3, **others: Sampler) -> Sampler:
     size = len(data.train.labels)
-    return Sampler(
-        lambda epoch: permutation(size, 0, "order", epoch),
-        BATCH,
-        raw,
-        epoch_filter,
-        batch_filter,
-        device=torch.device("cpu"),
-    )
+    order = lambda epoch: permutation(size, 0, "order", epoch)  # noqa: E731
+    return samplers.build(method, BATCH, order, 0, CPU, others, size=size, epochs=epochs)
 
 
-def feed_of(data: Dataset) -> Callable[[Views], tuple[Tensor, Tensor]]:
+def feed_of(data: Dataset) -> Feed:
     def feed(views: Views) -> tuple[Tensor, Tensor]:
         images, labels = data.train.select(views.index)
         # Not the clean picture, so that the epoch of a view matters.
@@ -59,12 +51,12 @@ def feed_of(data: Dataset) -> Callable[[Views], tuple[Tensor, Tensor]]:
     return feed
 
 
-def train(data: Dataset, sampler: Sampler, epochs: int = 3) -> dict[str, Tensor]:
-    model = network()
-    optimizer, stopwatch = sgd(model), Stopwatch(torch.device("cpu"))
+def train(data: Dataset, sampler: Sampler, epochs: int = 3, training: bool = False) -> nn.Module:
+    model, stopwatch, feed = network(), Stopwatch(CPU), feed_of(data)
+    optimizer = sgd(model)
     for epoch in range(1, epochs + 1):
-        train_epoch(epoch, sampler, feed_of(data), model, optimizer, stopwatch)
-    return model.state_dict()
+        train_epoch(epoch, sampler, prober(model, feed, training, stopwatch), feed, model, optimizer, stopwatch)
+    return model
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -73,12 +65,19 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         assert torch.equal(value, other[key]), key
 
 
-@pytest.mark.parametrize("filters", [("epoch_filter",), ("batch_filter",), ("epoch_filter", "batch_filter")])
-def test_a_filter_that_keeps_everything_trains_bit_for_bit_as_the_archetype(make_dataset, filters) -> None:
+EVERYTHING = [{"filter": "none", "selector": "top_q", "q": 0.0}, {"selector": "random", "ratio": 1.0}]
+
+
+@pytest.mark.parametrize("granularity", ["epoch", "batch", "epoch+batch"])
+@pytest.mark.parametrize("everything", EVERYTHING)
+def test_selecting_everything_trains_bit_for_bit_as_the_archetype(
+    make_dataset, granularity: str, everything: dict[str, Any]
+) -> None:
     data = make_dataset(train=6 * BATCH)
-    filtered = sampler(data, **dict.fromkeys(filters, keep_all))
-    assert_equal(train(data, filtered), train(data, sampler(data)))
-    assert filtered.counts.samples_probed == len(filters) * 6 * BATCH
+    selecting = sampler(data, MethodConfig(granularity=granularity, **everything))
+    assert_equal(train(data, selecting).state_dict(), train(data, sampler(data, PLAIN)).state_dict())
+    stages = 0 if "ratio" in everything else len(granularity.split("+"))
+    assert selecting.counts.samples_probed == stages * 6 * BATCH
 
 
 def test_the_archetype_is_a_plain_loop_bit_for_bit(make_dataset) -> None:
@@ -97,64 +96,164 @@ def test_the_archetype_is_a_plain_loop_bit_for_bit(make_dataset) -> None:
                 for parameter, gradient, momentum in zip(model.parameters(), gradients, momenta, strict=True):
                     momentum.mul_(0.9).add_(gradient.add(parameter, alpha=5e-4))
                     parameter.add_(momentum, alpha=-0.05)
-    assert_equal(train(data, sampler(data)), model.state_dict())
+    assert_equal(train(data, sampler(data, PLAIN)).state_dict(), model.state_dict())
 
 
-def test_algorithm_10_is_a_plain_loop_bit_for_bit(make_dataset) -> None:
-    data = make_dataset(train=45)
-    model = network()
-    optimizer, feed = sgd(model), feed_of(data)
-    held: list[tuple[int, int]] = []
+class Net:
+    """The thesis's ``net``, data set, loss and optimizer for the algorithms over lists, in plain torch."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self.model = network()
+        self.optimizer = sgd(self.model)
+        self.steps: list[int] = []
+
+    def pictures(self, batch: Batch) -> Tensor:
+        return torch.stack(
+            [
+                (self.data.train.images[index].float() / 255 - self.data.mean) / self.data.std
+                + 0.1 * torch.tensor(epoch)
+                for index, epoch in batch
+            ]
+        )
+
+    def labels(self, data: Batch) -> list[int]:
+        return [self.data.train.labels[index].item() for index, _ in data]
+
+    def forward(self, data: Batch) -> list[list[float]]:
+        self.model.eval()
+        with torch.no_grad():
+            return self.model(self.pictures(data)).tolist()
+
+    def step(self, batch: Batch) -> None:
+        self.model.train()
+        self.optimizer.zero_grad()
+        cross_entropy(self.model(self.pictures(batch)), torch.tensor(self.labels(batch))).backward()
+        self.optimizer.step()
+        self.steps.append(len(batch))
+
+
+WHOLE = {"granularity": "epoch", "batch": "unstable", "raw_batch_size": 45}
+ALGORITHMS = {
+    "1": {"granularity": "none"},
+    "2 with 3": WHOLE | {"filter": "none", "selector": "top_k", "k": 12},
+    "2 with 4": WHOLE | {"filter": "none", "selector": "q_split", "k": 12},
+    "2 with 5": WHOLE | {"selector": "top_k", "k": 9},
+    "2 with 6": WHOLE | {"filter": "soft", "margin": 0.3, "selector": "top_k", "k": 9},
+    "8": {"granularity": "epoch", "raw_batch_size": 45},
+    "9": {"batch": "unstable", "raw_batch_size": 6},
+    "10": {"raw_batch_size": 6},
+    "10 with 5": {"raw_batch_size": 12, "selector": "top_k", "k": 5},
+    "10 with 6": {"raw_batch_size": 12, "filter": "soft", "margin": 0.3, "selector": "top_k", "k": 5},
+    "10, carry": {"raw_batch_size": 12, "overflow": "carry"},
+    "10, adaptive": {"raw_batch_size": "adaptive"},
+    "8 and 10": {"granularity": "epoch+batch", "raw_batch_size": 45},
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_thesiss_algorithms_leave_the_same_parameters_bit_for_bit(make_dataset, algorithm: str) -> None:
+    data, method = make_dataset(train=45), MethodConfig(**ALGORITHMS[algorithm])
+    raw = BATCH if method.raw_batch_size in (None, "adaptive") else method.raw_batch_size
+    net = Net(data)
+    for _ in transcription(method, Run(lambda epoch: permutation(45, 0, "order", epoch), 3, BATCH, raw, 0), net):
+        pass
+    assert len(net.steps) >= 3
+    ours = sampler(data, method)
+    assert_equal(train(data, ours).state_dict(), net.model.state_dict())
+
+
+def test_an_arm_that_selects_like_another_takes_as_many_steps_with_other_samples(make_dataset) -> None:
+    data, method = make_dataset(train=45), MethodConfig(raw_batch_size=6)
+    followed = sampler(data, method)
+    following = sampler(data, follower(method, "filtered"), filtered=followed)
+    model, other, stopwatch, feed = network(), network(), Stopwatch(CPU), feed_of(data)
     steps = 0
-
-    def pictures(batch: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        index, epoch = (torch.tensor(column) for column in zip(*batch, strict=True))
-        return feed(Views(index, epoch))
-
     for epoch in (1, 2, 3):
-        order = permutation(45, 0, "order", epoch).tolist()
-        for start in range(0, 45, 6):
-            raw = [(index, epoch) for index in order[start : start + 6]]
-            model.eval()
-            with torch.no_grad():
-                images, labels = pictures(raw)
-                guesses = model(images).argmax(1)
-            held += [sample for sample, guess, label in zip(raw, guesses, labels, strict=True) if guess != label]
-            if len(held) >= BATCH:
-                model.train()
-                images, labels = pictures(held[:BATCH])
-                optimizer.zero_grad()
-                cross_entropy(model(images), labels).backward()
-                optimizer.step()
-                steps += 1
-                held = []
-    assert steps > 3
-    assert_equal(train(data, sampler(data, batch_filter=wrong, raw=6)), model.state_dict())
+        train_epoch(epoch, followed, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
+        train_epoch(epoch, following, prober(other, feed, False, stopwatch), feed, other, sgd(other), stopwatch)
+        assert following.kept_by_unit == followed.kept_by_unit
+        assert following.counts.steps == followed.counts.steps
+        assert following.counts.samples_probed == 0
+        steps += following.counts.steps
+    assert steps > 0
+    assert not torch.equal(next(model.parameters()), next(other.parameters()))
 
 
-@pytest.mark.parametrize("filters", [("epoch_filter",), ("batch_filter",), ("epoch_filter", "batch_filter")])
-def test_probing_changes_no_parameter_buffer_or_gradient(make_dataset, filters) -> None:
+# ---------------------------------------------------------------------------------------------------------- probes
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_probing_changes_no_parameter_buffer_or_gradient(make_dataset, training: bool, before: bool) -> None:
     data = make_dataset(train=30)
+    model = train(data, sampler(data, PLAIN), epochs=1)
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.train(before)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    assert {"num_batches_tracked", "running_mean", "running_var"} <= {key.split(".")[-1] for key in state}
+    probe = prober(model, feed_of(data), training, Stopwatch(CPU))
+    for epoch in (1, 2):
+        result = probe(Views.of(torch.arange(30), epoch))
+        assert not result.logits.requires_grad
+    assert_equal(model.state_dict(), state)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    normalizations = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert normalizations
+    assert all(module.track_running_stats for module in normalizations)
+    model.train()
+    model(feed_of(data)(Views.of(torch.arange(30), 1))[0])
+    changed = {key.split(".")[-1] for key, value in model.state_dict().items() if not torch.equal(value, state[key])}
+    assert changed == {
+        "num_batches_tracked",
+        "running_mean",
+        "running_var",
+    }  # which a forward pass outside a probe does
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_sampler_that_rejects_everything_changes_nothing(make_dataset, training: bool) -> None:
+    data = make_dataset(train=30)
+    data.train.labels.zero_()
     model = network()
-    optimizer = sgd(model)
+    with torch.no_grad():
+        model[-1].bias[0] += 1e6  # every sample is right
+    optimizer, feed, stopwatch = sgd(model), feed_of(data), Stopwatch(CPU)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    rejecting = sampler(data, **dict.fromkeys(filters, keep_none))
-    train_epoch(1, rejecting, feed_of(data), model, optimizer, Stopwatch(torch.device("cpu")))
-    assert rejecting.counts.samples_probed == 30
+    rejecting = sampler(data, MethodConfig())
+    train_epoch(1, rejecting, prober(model, feed, training, stopwatch), feed, model, optimizer, stopwatch)
+    assert rejecting.counts.samples_probed == rejecting.counts.samples_rejected == 30
     assert rejecting.counts.steps == 0
     assert_equal(model.state_dict(), before)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert optimizer.state_dict()["state"] == {}
 
 
-def test_probes_see_the_model_in_evaluation_mode_and_updates_in_training_mode(make_dataset) -> None:
+def test_a_probe_in_training_mode_normalizes_by_the_probed_batch(make_dataset) -> None:
+    data = make_dataset(train=30)
+    model, feed = network(), feed_of(data)
+    views = Views.of(torch.arange(12), 1)
+    evaluated, trained = (prober(model, feed, training, Stopwatch(CPU))(views).logits for training in (False, True))
+    assert not torch.allclose(evaluated, trained, atol=1e-3)
+    images, labels = feed(views)
+    with torch.no_grad():
+        assert torch.equal(evaluated, model.eval()(images))
+        assert torch.equal(trained, model.train()(images))  # last: this one changes the running statistics
+    other = prober(model, feed, True, Stopwatch(CPU))(views[:6]).logits
+    assert not torch.allclose(other, trained[:6], atol=1e-3)  # another batch, other statistics
+    assert torch.equal(prober(model, feed, True, Stopwatch(CPU))(views).labels, labels)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_probes_see_the_model_in_the_mode_asked_for_and_updates_in_training_mode(make_dataset, training: bool) -> None:
     data = make_dataset(train=4 * BATCH)
-    model = network()
+    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
     modes: list[tuple[bool, bool]] = []
     model.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
-    probing = sampler(data, batch_filter=keep_all)
-    train_epoch(1, probing, feed_of(data), model, sgd(model), Stopwatch(torch.device("cpu")))
-    assert modes == [(False, False), (True, True)] * 4
+    probing = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0))
+    train_epoch(1, probing, prober(model, feed, training, stopwatch), feed, model, sgd(model), stopwatch)
+    assert modes == [(training, False), (True, True)] * 4
 
 
 def test_training_lowers_the_loss_it_is_given(make_dataset) -> None:
@@ -162,7 +261,7 @@ def test_training_lowers_the_loss_it_is_given(make_dataset) -> None:
     model = network()
     images, labels = feed_of(data)(Views.of(torch.arange(4 * BATCH), 1))
     before = cross_entropy(model(images), labels).item()
-    model.load_state_dict(train(data, sampler(data), epochs=6))
+    model.load_state_dict(train(data, sampler(data, PLAIN), epochs=6).state_dict())
     assert cross_entropy(model(images), labels).item() < before / 2
 
 

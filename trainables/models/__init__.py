@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from trainables.config import ModelConfig
+from trainables.models.dla import DLA
 from trainables.models.fcnet import FCNet
 from trainables.models.lenet import LeNet
 from trainables.models.resnet import ResNet18
+from trainables.models.simple_dla import SimpleDLA
+
+ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "LeNet": LeNet,
+    "ResNet18": ResNet18,
+    "SimpleDLA": SimpleDLA,
+    "DLA": DLA,
+}
+"""Networks that a name alone describes, made from channels and classes."""
 
 
 def build(config: ModelConfig, channels: int, classes: int, generator: torch.Generator) -> nn.Module:
@@ -25,10 +36,8 @@ def build(config: ModelConfig, channels: int, classes: int, generator: torch.Gen
 
 
 def _architecture(name: str, channels: int, classes: int) -> nn.Module:
-    if name == "LeNet":
-        return LeNet(channels, classes)
-    if name == "ResNet18":
-        return ResNet18(channels, classes)
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name](channels, classes)
     return FCNet(channels, classes, hidden=int(name.removeprefix("FCNet")))
 
 

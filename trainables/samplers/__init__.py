@@ -1,7 +1,9 @@
-"""What an arm trains on: filters say *which* samples, samplers say *when*."""
+"""What an arm trains on: filters and selectors say *which* samples, samplers say *when*."""
 
-from trainables.samplers.filters import Filter, ProbeResult, wrong
-from trainables.samplers.sampler import Counts, Probe, Sampler
+from trainables.samplers.build import build
+from trainables.samplers.filters import ProbeResult
+from trainables.samplers.sampler import Batching, Counts, Order, Probe, Sampler
+from trainables.samplers.selection import Judged, Selection
 from trainables.samplers.views import Views
 
-__all__ = ["Counts", "Filter", "Probe", "ProbeResult", "Sampler", "Views", "wrong"]
+__all__ = ["Batching", "Counts", "Judged", "Order", "Probe", "ProbeResult", "Sampler", "Selection", "Views", "build"]

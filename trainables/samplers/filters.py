@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -16,10 +17,54 @@ class ProbeResult:
     logits: Float[Tensor, "n classes"]
     labels: Int64[Tensor, " n"]
 
+    @classmethod
+    def join(cls, results: Sequence[ProbeResult]) -> ProbeResult:
+        """Several results as one, in order."""
+        return cls(torch.cat([result.logits for result in results]), torch.cat([result.labels for result in results]))
 
-Filter = Callable[[ProbeResult], Bool[Tensor, " n"]]
+    @property
+    def losses(self) -> Float[Tensor, " n"]:
+        """Each sample's cross-entropy in nats."""
+        return torch.nn.functional.cross_entropy(self.logits, self.labels, reduction="none")
+
+    @property
+    def wrong(self) -> Bool[Tensor, " n"]:
+        """Whether the model misclassifies the sample."""
+        return self.logits.argmax(1) != self.labels
 
 
-def wrong(result: ProbeResult) -> Bool[Tensor, " n"]:
-    """Hard accuracy filter (Alg. 7): keep what the model gets wrong."""
-    return result.logits.argmax(1) != result.labels
+@dataclass(frozen=True)
+class Judgement:
+    """What a filter says: ``candidates`` are offered to the selector, ``marginal`` samples are trained on in any
+    case.
+    """
+
+    candidates: Bool[Tensor, " n"]
+    marginal: Bool[Tensor, " n"]
+
+
+Filter = Callable[[ProbeResult], Judgement]
+
+
+def everything(result: ProbeResult) -> Judgement:
+    """No filter: every sample is a candidate."""
+    none = torch.zeros_like(result.labels, dtype=torch.bool)
+    return Judgement(~none, none)
+
+
+def hard(result: ProbeResult) -> Judgement:
+    """Hard accuracy filter (Alg. 7): what the model gets wrong."""
+    return Judgement(result.wrong, torch.zeros_like(result.wrong))
+
+
+def soft(margin: float) -> Filter:
+    """Soft accuracy filter (Alg. 6): what the model gets wrong; and, past any selector, what it barely gets right.
+
+    Barely: its two highest beliefs, which sum to 1 over all classes, differ by at most ``margin``.
+    """
+
+    def judge(result: ProbeResult) -> Judgement:
+        highest = result.logits.softmax(1).topk(2).values
+        return Judgement(result.wrong, ~result.wrong & (highest[:, 0] - highest[:, 1] <= margin))
+
+    return judge

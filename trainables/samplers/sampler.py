@@ -1,16 +1,21 @@
-"""The sampler: the order of an epoch, filtered as a whole, in raw batches, in both ways, or not at all."""
+"""The sampler: when samples are selected, and how what is selected becomes batches."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from trainables.samplers.filters import Filter, ProbeResult
+from trainables.samplers.filters import ProbeResult
+from trainables.samplers.peers import InfoBatch, SelectiveBackprop
+from trainables.samplers.selection import Chance, Selection
 from trainables.samplers.views import Views
+from trainables.seeds import generator
 
 Probe = Callable[[Views], ProbeResult]
 Order = Callable[[int], Int64[Tensor, " n"]]
@@ -32,81 +37,198 @@ class Counts:
     raw_batches: int = 0
 
 
+TRACED = ("raw_batches", "samples_probed", "samples_kept", "samples_overflowed", "samples_trained")
+"""The counts that :attr:`Sampler.trace` has for every step of the epoch, since the step before."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How selected samples become batches.
+
+    Attributes:
+        batch_size: samples in a stable batch.
+        raw_batch_size: samples probed at once; None: as many as the acceptance ratio of the last filtered batch says
+            it takes to fill one, at least ``batch_size`` and at most ``raw_batch_limit`` (section 5.2.2).
+        raw_batch_limit: the bound of an adaptive raw batch, set by memory.
+        stable: whether batches have ``batch_size`` samples (Alg. 10), or are all that was selected at once (Alg. 2, 9).
+        carry: whether what does not fit a stable batch goes into the next one, or is discarded (section 3.3.2).
+    """
+
+    batch_size: int
+    raw_batch_size: int | None
+    raw_batch_limit: int = 16384
+    stable: bool = True
+    carry: bool = False
+
+
 class Sampler:
     """Yields the batches of an epoch as views.
 
-    Without filters it is the archetype (Alg. 1). An epoch filter judges the whole shuffled epoch before the first
-    update (Alg. 8). A batch filter judges raw batches and yields when a filtered batch is full; the rest of that raw
-    batch overflows and is discarded, and a half-filled batch is held over to the next epoch (Alg. 10). With both, raw
-    batches are drawn from what the epoch filter kept (Table 4.4).
+    Without selections it is the archetype (Alg. 1). An epoch selection judges the whole shuffled epoch before the first
+    update (Alg. 8, and 2 to 6 with unstable batches). A batch selection judges raw batches: a stable batch is yielded
+    when it is full, what overflows is discarded or carried, and a half-filled one is held over to the next epoch (Alg.
+    10); an unstable one is what was selected of one raw batch (Alg. 9). With both, raw batches are drawn from what the
+    epoch's selection kept (Table 4.4).
 
     Arguments:
         order: the permutation of sample indices that an epoch goes through; a pure function of the epoch.
-        batch_size: samples in a batch; only without a batch filter can an epoch's last batch be smaller.
-        raw_batch_size: samples probed at once.
-        epoch_filter, batch_filter: which samples to keep.
+        seed: of the selections' random numbers, which are a function of seed, epoch and unit.
     """
 
     def __init__(
         self,
         order: Order,
-        batch_size: int,
-        raw_batch_size: int,
-        epoch_filter: Filter | None = None,
-        batch_filter: Filter | None = None,
+        batching: Batching,
+        epoch_selection: Selection | None = None,
+        batch_selection: Selection | None = None,
         *,
+        seed: int,
         device: torch.device,
     ) -> None:
         self.order = order
-        self.batch_size = batch_size
-        self.raw_batch_size = raw_batch_size
-        self.epoch_filter = epoch_filter
-        self.batch_filter = batch_filter
+        self.batching = batching
+        self.epoch_selection = epoch_selection
+        self.batch_selection = batch_selection
+        self.seed = seed
         self.device = device
         self.counts = Counts()
+        self.kept_by_unit: list[int] = []
+        self.trace: list[dict[str, int]] = []
         self.held = Views.none(device)
+        self._epoch: int | None = None
+        self._pending = Views.none(device)
+        self._probed_since_step = 0
+        self._kept_since_step = 0
+        self._acceptance = 1.0
+        self._at_last_step = Counts()
+        selections = (epoch_selection, batch_selection)
+        self._peers = [peer for peer in selections if isinstance(peer, SelectiveBackprop | InfoBatch)]
 
     def batches(self, epoch: int, probe: Probe) -> Iterator[Views]:
-        """The batches of ``epoch``; starts new :attr:`counts`. The model must be trained on each before the next is
-        asked.
+        """The batches of ``epoch``; starts new :attr:`counts`, unless a restored state lies within this epoch.
+
+        The model must be trained on each batch before the next is asked for.
         """
-        self.counts = Counts()
-        views = Views.of(self.order(epoch).to(self.device), epoch)
-        drawn = len(views)
-        if self.epoch_filter is not None:
-            kept = [raw[self._judge(self.epoch_filter, raw, probe)] for raw in views.split(self.raw_batch_size)]
-            views = sum(kept, Views.none(self.device))
-        batches = self._counted(views) if self.batch_filter is None else self._filtered(self.batch_filter, views, probe)
-        for batch in batches:
+        if self._epoch != epoch:
+            self._begin(epoch, probe)
+        while (batch := self._next(probe)) is not None:
             self.counts.steps += 1
             self.counts.samples_trained += len(batch)
+            self.trace.append({"step": self.counts.steps, **self._since_last_step()})
+            self._at_last_step = replace(self.counts)
             yield batch
-        self.counts.samples_rejected = drawn - self.counts.samples_kept
+        self._epoch = None
 
-    def _judge(self, keep: Filter, raw: Views, probe: Probe) -> Tensor:
-        self.counts.raw_batches += 1
-        self.counts.samples_probed += len(raw)
-        return keep(probe(raw))
+    def _begin(self, epoch: int, probe: Probe) -> None:
+        waiting = {name: -count for name, count in self._since_last_step().items()}
+        self._at_last_step = Counts(**waiting)  # below 0: what earlier epochs spent on the batch that is being filled
+        self.counts, self.kept_by_unit, self.trace, self._epoch = Counts(), [], [], epoch
+        self._pending = Views.of(self.order(epoch).to(self.device), epoch)
+        if self.epoch_selection is not None:
+            drawn = len(self._pending)
+            self._pending = self._selected(self.epoch_selection, self._pending, probe)
+            self.counts.samples_rejected = drawn - len(self._pending)
+        if self.batch_selection is None:
+            self.counts.samples_kept = len(self._pending)
 
-    def _counted(self, views: Views) -> Iterator[Views]:
-        self.counts.samples_kept = len(views)
-        return views.split(self.batch_size)
+    def _since_last_step(self) -> dict[str, int]:
+        now, then = asdict(self.counts), asdict(self._at_last_step)
+        return {name: now[name] - then[name] for name in TRACED}
 
-    def _filtered(self, keep: Filter, views: Views, probe: Probe) -> Iterator[Views]:
-        for raw in views.split(self.raw_batch_size):
-            kept = raw[self._judge(keep, raw, probe)]
+    def _next(self, probe: Probe) -> Views | None:
+        """The next batch, or None at the epoch's end."""
+        if self.batch_selection is None:
+            return self._take(self.batching.batch_size if self.batching.stable else len(self._pending))
+        while True:
+            if self.batching.stable and len(self.held) >= self.batching.batch_size:  # carried over
+                return self._filled()
+            raw = self._take(self._raw_batch_size())
+            if raw is None:
+                return None
+            kept = self._selected(self.batch_selection, raw, probe)
             self.counts.samples_kept += len(kept)
-            self.held = self.held + kept
-            if len(self.held) >= self.batch_size:
-                batch, overflow = self.held[: self.batch_size], self.held[self.batch_size :]
-                self.held = Views.none(self.device)
-                self.counts.samples_overflowed += len(overflow)
-                yield batch
+            self.counts.samples_rejected += len(raw) - len(kept)
+            self._probed_since_step += len(raw)
+            self._kept_since_step += len(kept)
+            if self.batching.stable:
+                self.held = self.held + kept
+            elif len(kept):
+                return kept
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """What the sampler remembers between epochs: the views of the half-filled batch."""
-        return {"held_index": self.held.index, "held_epoch": self.held.epoch}
+    def _take(self, size: int) -> Views | None:
+        taken, self._pending = self._pending[:size], self._pending[size:]
+        return taken if len(taken) else None
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from what :meth:`state_dict` returned."""
-        self.held = Views(state["held_index"].to(self.device), state["held_epoch"].to(self.device))
+    def _filled(self) -> Views:
+        """The full held batch; what does not fit is discarded, or held for the next."""
+        batch, rest = self.held[: self.batching.batch_size], self.held[self.batching.batch_size :]
+        self.held = rest if self.batching.carry else Views.none(self.device)
+        self.counts.samples_overflowed += 0 if self.batching.carry else len(rest)
+        if self._probed_since_step:
+            self._acceptance = self._kept_since_step / self._probed_since_step
+        self._probed_since_step = self._kept_since_step = 0
+        return batch
+
+    def _raw_batch_size(self) -> int:
+        if self.batching.raw_batch_size is not None:
+            return self.batching.raw_batch_size
+        missing = self.batching.batch_size - (len(self.held) if self.batching.stable else 0)
+        wanted = math.ceil(missing / self._acceptance)  # above 0, for it is that of a batch that was filled
+        return max(min(wanted, self.batching.raw_batch_limit), self.batching.batch_size)
+
+    def _selected(self, selection: Selection, views: Views, probe: Probe) -> Views:
+        """What ``selection`` keeps of one unit."""
+        assert self._epoch is not None
+        unit = len(self.kept_by_unit)
+        random = generator(self.seed, "selection", self._epoch, unit)
+        match selection:
+            case Chance():
+                kept = selection(unit, len(views), random).to(self.device)
+            case InfoBatch():
+                kept = selection(views.index, self._epoch, random)
+            case _:
+                chunks = list(views.split(self._raw_batch_size()))
+                self.counts.raw_batches += len(chunks)
+                self.counts.samples_probed += len(views)
+                kept = selection(ProbeResult.join([probe(chunk) for chunk in chunks]), random)
+        self.kept_by_unit.append(len(kept))
+        return views[kept]
+
+    def loss(self, views: Views, losses: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """What an update descends, from the losses of a batch's samples: their mean, unless the method rescales
+        them.
+        """
+        if isinstance(self.epoch_selection, InfoBatch):
+            return self.epoch_selection.loss(views.index, losses)
+        return losses.mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the sampler remembers, in plain values and tensors; it can be taken after any batch."""
+        return {
+            "held": self.held.state_dict(),
+            "pending": self._pending.state_dict(),
+            "epoch": self._epoch,
+            "counts": asdict(self.counts),
+            "at_last_step": asdict(self._at_last_step),
+            "kept_by_unit": list(self.kept_by_unit),
+            "trace": [dict(step) for step in self.trace],
+            "probed_since_step": self._probed_since_step,
+            "kept_since_step": self._kept_since_step,
+            "acceptance": self._acceptance,
+            "selection": [peer.state_dict() for peer in self._peers],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned, within an epoch or between two."""
+        self.held = Views.from_state_dict(state["held"], self.device)
+        self._pending = Views.from_state_dict(state["pending"], self.device)
+        self._epoch = state["epoch"]
+        self.counts = Counts(**state["counts"])
+        self._at_last_step = Counts(**state["at_last_step"])
+        self.kept_by_unit = list(state["kept_by_unit"])
+        self.trace = [dict(step) for step in state["trace"]]
+        self._probed_since_step = state["probed_since_step"]
+        self._kept_since_step = state["kept_since_step"]
+        self._acceptance = state["acceptance"]
+        for peer, remembered in zip(self._peers, state["selection"], strict=True):
+            peer.load_state_dict(remembered)

@@ -33,8 +33,8 @@ class Views:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: slice | Bool[Tensor, " n"]) -> Views:
-        """The views in a slice or under a mask."""
+    def __getitem__(self, key: slice | Bool[Tensor, " n"] | Int64[Tensor, " m"]) -> Views:
+        """The views in a slice, under a mask, or at positions."""
         return Views(self.index[key], self.epoch[key])
 
     def __add__(self, other: Views) -> Views:
@@ -44,3 +44,12 @@ class Views:
         """Consecutive pieces of ``size``, the last one possibly smaller; none if there are no views."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The views as tensors."""
+        return {"index": self.index, "epoch": self.epoch}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor], device: torch.device) -> Views:
+        """The views of :meth:`state_dict`, on ``device``."""
+        return cls(state["index"].to(device), state["epoch"].to(device))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from trainables.samplers import ProbeResult, Views, wrong
+from trainables.samplers import Views
 
 CPU = torch.device("cpu")
 
@@ -33,9 +33,13 @@ def test_an_index_without_an_epoch_is_refused() -> None:
         Views(torch.tensor([1, 2]), torch.tensor([1]))
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(-5, 5), min_size=3, max_size=3, unique=True), st.integers(0, 2))))
-def test_the_hard_filter_keeps_what_the_model_gets_wrong(samples: list[tuple[list[int], int]]) -> None:
-    logits = torch.tensor([scores for scores, _ in samples], dtype=torch.float32).view(-1, 3)
-    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-    kept = wrong(ProbeResult(logits, labels))
-    assert kept.tolist() == [max(scores) != scores[label] for scores, label in samples]
+def test_positions_choose_in_their_order() -> None:
+    views = Views(torch.tensor([5, 6, 7]), torch.tensor([1, 2, 3]))[torch.tensor([2, 0])]
+    assert (views.index.tolist(), views.epoch.tolist()) == ([7, 5], [3, 1])
+
+
+def test_views_survive_as_tensors() -> None:
+    views = Views(torch.tensor([5, 6, 7]), torch.tensor([1, 2, 3]))[1:]
+    restored = Views.from_state_dict(views.state_dict(), CPU)
+    assert torch.equal(restored.index, views.index)
+    assert torch.equal(restored.epoch, views.epoch)
