@@ -23,6 +23,7 @@ CELL = (
     "dataset.classes",
     "dataset.samples_per_class",
     "dataset.validation_fraction",
+    "dataset.label_noise",
     "dataset.split_seed",
     "model.name",
     "augmentation",
@@ -39,6 +40,9 @@ SEEDS = ("seed", "dataset.split_seed")
 FEW = 3
 """With fewer comparisons than this there is no interval."""
 
+SMALL = 20
+"""Up to so many comparisons an interval is Student's t; with more, a bootstrap."""
+
 ENOUGH = 6
 """From this many comparisons on, an interval that leaves out 0 is said to tell the better arm."""
 
@@ -53,16 +57,16 @@ NOT_SET = "not set"
 
 @dataclass(frozen=True)
 class Tuned:
-    """Each arm at its own best hyperparameters within one cell, for the same number of trials.
+    """Each arm at its own best hyperparameters within one cell, out of the same configurations.
 
     Attributes:
         cell: the settings that make the cell and vary in the study; empty where there is one cell.
         chosen_by: the metric that chose: ``validation_accuracy``, or ``train_accuracy`` with nothing held out.
-        trials: comparisons that each arm was chosen from.
-        baseline_trial: ``number`` of the trial whose baseline was chosen.
-        treatment_trial: ``number`` of the trial whose treatment was chosen.
-        baseline_test: test accuracy of the chosen baseline, as a fraction.
-        treatment_test: test accuracy of the chosen treatment, as a fraction.
+        trials: configurations that each arm was chosen from, each averaged over its seeds.
+        baseline_trial: ``number`` of the first trial of the configuration that was chosen for the baseline.
+        treatment_trial: ``number`` of the first trial of the one that was chosen for the treatment.
+        baseline_test: mean test accuracy of the chosen baseline, as a fraction.
+        treatment_test: mean test accuracy of the chosen treatment, as a fraction.
     """
 
     cell: dict[str, Any]
@@ -87,14 +91,14 @@ def summarize(
     Args:
         frame: pairs; gaps that are not finite are not counted.
         metrics: names of metrics that have a direction.
-        rng: draws the bootstrap resamples.
+        rng: draws the bootstrap resamples, where there are enough comparisons for a bootstrap.
         by: configuration keys to group by; see :func:`bins` for how many-valued numbers are grouped.
 
     Returns:
         A row per group and metric: the group's label under each key of ``by``, ``metric``, ``comparisons``, ``wins``
         (share of gaps above 0, a tie counting half), ``ties``, ``unlearned_wins`` (wins over a baseline that did not
-        learn), ``median``, ``mean``, ``low`` and ``high`` (95% bootstrap interval of the mean; NaN for fewer than 3
-        comparisons), ``min`` and ``max``. Without ``by``, a metric that nobody measured has a row of 0 comparisons.
+        learn), ``median``, ``mean``, ``low`` and ``high`` (95% interval of the mean; NaN for fewer than 3 comparisons),
+        ``min`` and ``max``. Without ``by``, a metric that nobody measured has a row of 0 comparisons.
     """
     draws = int(rng.integers(2**63))  # the same resampling throughout, so that equal gaps have equal intervals
     labels = pd.DataFrame({key: bins(frame[key]) for key in by}, index=frame.index)
@@ -129,11 +133,18 @@ def _statistics(group: pd.DataFrame, metric: str, draws: int) -> dict[str, float
 
 
 def interval(gaps: np.ndarray[Any, np.dtype[np.float64]], rng: np.random.Generator) -> tuple[float, float]:
-    """A 95% bootstrap interval (percentile) of the mean of ``gaps``; NaN for fewer than 3."""
+    """A 95% interval of the mean of ``gaps``; NaN for fewer than 3.
+
+    Student's t up to 20 gaps, where a percentile bootstrap is too narrow; the bootstrap from there on, where the shape
+    of the distribution can be read off the gaps.
+    """
     if len(gaps) < FEW:
         return math.nan, math.nan
     if np.ptp(gaps) == 0:
         return float(gaps[0]), float(gaps[0])
+    if len(gaps) <= SMALL:
+        half = float(stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps))
+        return float(np.mean(gaps)) - half, float(np.mean(gaps)) + half
     result = stats.bootstrap((gaps,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=500, rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
@@ -181,10 +192,11 @@ def label(value: Any) -> str:
 
 
 def tuned(frame: pd.DataFrame) -> list[Tuned]:
-    """Tuned against tuned: for each cell with at least 2 comparisons, its best baseline and its best treatment.
+    """Tuned against tuned: for each cell with at least 2 configurations, its best baseline and its best treatment.
 
     Each arm is chosen on its validation accuracy (training accuracy where nothing is held out) at the epoch that was
-    paired, and reported on test. The seed is no part of a cell: trials that differ in it are draws of the same problem.
+    paired, and reported on test. Comparisons that differ in seeds alone are draws of one configuration, and averaged:
+    choosing among them would be choosing luck.
     """
     keys = [key for key in CELL if key in frame]
     cells = frame.groupby(keys, dropna=False, sort=False) if keys else [((), frame)]
@@ -193,15 +205,19 @@ def tuned(frame: pd.DataFrame) -> list[Tuned]:
     for _, cell in cells:
         metric = chooser(cell)
         usable = cell[np.isfinite(cell[f"baseline/{metric}"]) & np.isfinite(cell[f"treatment/{metric}"])]
-        if len(usable) < 2:
+        searched = [key for key in varied(usable) if key not in (*CELL, *SEEDS)]
+        if not searched:
             continue
-        baseline = usable.loc[usable[f"baseline/{metric}"].idxmax()]
-        treatment = usable.loc[usable[f"treatment/{metric}"].idxmax()]
+        measured = [f"{side}/{name}" for side in ("baseline", "treatment") for name in (metric, "test_accuracy")]
+        by_setting = usable.groupby(searched, dropna=False, sort=False)
+        settings = by_setting[measured].mean().assign(number=by_setting["number"].first()).reset_index()
+        baseline = settings.loc[settings[f"baseline/{metric}"].idxmax()]
+        treatment = settings.loc[settings[f"treatment/{metric}"].idxmax()]
         found.append(
             Tuned(
-                cell={key: baseline[key] for key in several},
+                cell={key: usable[key].iloc[0] for key in several},
                 chosen_by=metric,
-                trials=len(usable),
+                trials=len(settings),
                 baseline_trial=int(baseline["number"]),
                 treatment_trial=int(treatment["number"]),
                 baseline_test=float(baseline["baseline/test_accuracy"]),
@@ -259,8 +275,8 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
     """What the comparisons allow to say about one metric; never more than that.
 
     The first line names the metric, the clock, the comparisons counted, the share won and the gap with its interval.
-    Each further line is one caveat: too few, wins over baselines that did not learn, tuned against tuned, trials left
-    out and why.
+    Each further line is one caveat: too few, another clock than epochs, wins over baselines that did not learn, tuned
+    against tuned, trials left out and why.
     """
     frame = pairs.frame
     row = summarize(frame, [metric], rng).iloc[0]
@@ -289,6 +305,11 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
             lines.append(f"The interval leaves out 0, but {n} comparisons are few; confirm it on fresh seeds.")
         else:
             lines.append(f"On average over these comparisons, {better} is better than {worse}.")
+    if pairs.clock != "epochs":
+        lines.append(
+            f"At equal {pairs.clock} an arm that has spent more is read before its end, between two epochs and before "
+            "its schedule has run out, which favours the other; read this beside the gap at equal epochs."
+        )
     unlearned = int(row["unlearned_wins"])
     if unlearned:
         lines.append(
@@ -301,14 +322,14 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
 def _tuned_verdict(cells: Sequence[Tuned], treatment: str, baseline: str) -> str:
     cells = [cell for cell in cells if math.isfinite(cell.gap)]
     if not cells:
-        return "No cell has two comparisons, so the arms cannot be compared at their own best hyperparameters."
+        return "No cell has two configurations, so the arms cannot be compared at their own best hyperparameters."
     held_out = all(cell.chosen_by == "validation_accuracy" for cell in cells)
     chosen = "chosen on validation" if held_out else "chosen on training accuracy, as nothing is held out"
     if len(cells) == 1:
         cell = cells[0]
         return (
-            f"Tuned against tuned (each arm at its own best of {cell.trials} trials, {chosen}): {treatment} reaches "
-            f"{cell.treatment_test:.1%} on test and {baseline} {cell.baseline_test:.1%}, a gap of "
+            f"Tuned against tuned (each arm at its own best of {cell.trials} configurations, {chosen}): {treatment} "
+            f"reaches {cell.treatment_test:.1%} on test and {baseline} {cell.baseline_test:.1%}, a gap of "
             f"{amount('test_accuracy', cell.gap)}."
         )
     ahead = sum(cell.gap > 0 for cell in cells)

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from trainables.records import COLUMNS, TRIAL_COLUMNS, Column
+from trainables.records import COLUMNS, STEP_COLUMNS, TRIAL_COLUMNS, Column
 
 DATABASE = "study.sqlite"
 MANIFEST = "manifest.json"
@@ -39,6 +39,7 @@ class Study:
         manifest: versions, hardware, seeds and the like; empty where there is none.
         experiment: the resolved experiment file, word for word; empty where there is none.
         path: the folder it was read from.
+        steps: a row per (trial, arm, epoch, step): ``records.STEP_COLUMNS``; empty where updates were not traced.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Study:
     manifest: Mapping[str, Any]
     experiment: str
     path: Path
+    steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[c.name for c in STEP_COLUMNS]))
 
 
 def load(path: Path) -> Study:
@@ -59,9 +61,9 @@ def load(path: Path) -> Study:
     if not path.is_dir():
         raise TableError(f"{path} is not a folder; give a study directory or an export folder")
     if (path / DATABASE).is_file():
-        trials, epochs = _read_database(path / DATABASE)
+        trials, epochs, steps = _read_database(path / DATABASE)
     else:
-        trials, epochs = _read_export(path)
+        trials, epochs, steps = _read_export(path)
     trials = trials.sort_values(["number", "trial_id"], ignore_index=True)
     epochs = epochs.sort_values(["trial_id", "epoch", "arm"], ignore_index=True, kind="stable")
     manifest = _read_manifest(path / MANIFEST)
@@ -73,6 +75,7 @@ def load(path: Path) -> Study:
         manifest=manifest,
         experiment=_read_text(path / EXPERIMENT),
         path=path,
+        steps=steps.sort_values(["trial_id", "epoch", "arm", "step"], ignore_index=True, kind="stable"),
     )
 
 
@@ -95,7 +98,10 @@ def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> lis
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
-        for name, table in (("trials", study.trials), ("epochs", study.epochs)):
+        tables = {"trials": study.trials, "epochs": study.epochs, "steps": study.steps}
+        for name, table in tables.items():
+            if name == "steps" and table.empty:
+                continue
             file = folder / f"{name}.{format}"
             partial = file.with_suffix(".partial")
             writers[format](table, partial)
@@ -122,7 +128,7 @@ def config_keys(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name not in own]
 
 
-def _read_database(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_database(file: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     # One transaction, so that both tables are of the same moment. A finished study may lie on a read-only medium, where
     # SQLite can make no lock file and must be told that nobody writes.
     alone = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
@@ -132,12 +138,16 @@ def _read_database(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             connection.execute("BEGIN")
             trials = _select(connection, file, "trials", [c.name for c in TRIAL_COLUMNS] + ["config"])
             epochs = _select(connection, file, "epochs", [c.name for c in COLUMNS])
+            traced = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'steps'").fetchone()
+            names = [c.name for c in STEP_COLUMNS]
+            steps = _select(connection, file, "steps", names) if traced else pd.DataFrame(columns=names)
     except sqlite3.Error as error:
         raise TableError(f"{file} cannot be read as an SQLite file: {error}; restore it or run the study again") from (
             error
         )
     config = [_parse_config(file, *row) for row in zip(trials["trial_id"], trials["config"], strict=True)]
-    return _typed_trials(trials.drop(columns="config"), config, file), _typed(epochs, COLUMNS, file)
+    trials = _typed_trials(trials.drop(columns="config"), config, file)
+    return trials, _typed(epochs, COLUMNS, file), _typed(steps, STEP_COLUMNS, file)
 
 
 def _select(connection: sqlite3.Connection, file: Path, table: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -160,7 +170,7 @@ def _parse_config(file: Path, trial_id: str, text: str) -> dict[str, Any]:
     return config
 
 
-def _read_export(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_export(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     for suffix in ("parquet", "csv"):
         files = [folder / f"{name}.{suffix}" for name in ("trials", "epochs")]
         if not any(file.is_file() for file in files):
@@ -171,7 +181,12 @@ def _read_export(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         _require([column.name for column in COLUMNS], epochs.columns, str(files[1]))
         config = trials.drop(columns=own)
         rows = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
-        return _typed_trials(trials[own], rows, files[0]), _typed(epochs, COLUMNS, files[1])
+        names = [column.name for column in STEP_COLUMNS]
+        file = folder / f"steps.{suffix}"
+        steps = _read_table(file) if file.is_file() else pd.DataFrame(columns=names)
+        _require(names, steps.columns, str(file))
+        trials = _typed_trials(trials[own], rows, files[0])
+        return trials, _typed(epochs, COLUMNS, files[1]), _typed(steps, STEP_COLUMNS, file)
     raise TableError(
         f"{folder} holds no study: neither {DATABASE}, nor trials.parquet and epochs.parquet, nor trials.csv and "
         "epochs.csv; give a study directory or an export folder"

@@ -83,12 +83,18 @@ def pair(
     trials = study.trials if against is None else study.trials.assign(baseline=against)
     keys = config_keys(trials)
     paired, dropped = [], Counter[str]()
+    seen: set[tuple[Any, ...]] = set()
     for trial in trials.to_dict("records"):
+        values = tuple(None if pd.isna(trial[key]) else trial[key] for key in keys)
         try:
             sides = _sides(trial, rows_of.get(str(trial["trial_id"]), none), at, clock)
         except _Unusable as reason:
             dropped[str(reason)] += 1
+            continue
+        if values in seen:
+            dropped["repeated another comparison, seed and all"] += 1
         else:
+            seen.add(values)
             paired.append({"trial_id": trial["trial_id"], **_row(trial, *sides)})
     columns = ["trial_id", "baseline_learned"]
     columns += [f"{side}/{name}" for side in ("baseline", "treatment") for name in MEASURED]

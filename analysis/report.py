@@ -269,8 +269,8 @@ def _tuned_table(cells: list[Tuned]) -> Table:
         ]
         for cell in cells
     ]
-    heads = ["Cell", "Chosen by", "Trials", "Best baseline, test", "Best treatment, test", "Gap"]
-    return _plain("Each arm at its own best hyperparameters within a cell, from the same trials", heads, rows)
+    heads = ["Cell", "Chosen by", "Configurations", "Best baseline, test", "Best treatment, test", "Gap"]
+    return _plain("Each arm at its own best hyperparameters within a cell, from the same configurations", heads, rows)
 
 
 def _by_key_tables(frame: pd.DataFrame, seed: int) -> list[Table]:

@@ -19,6 +19,7 @@ from analysis.gaps import (
     verdict,
 )
 from analysis.pairs import pair
+from trainables.records import CLOCKS
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def ends(trial, study):
     return make
 
 
-def test_the_statistics_of_three_gaps(ends, rng):
+def test_the_statistics_of_four_gaps(ends, rng):
     frame = ends((0.5, 0.75), (0.5, 0.5), (0.5, 0.25), (0.1, 0.35)).frame
     row = summarize(frame, ["test_accuracy"], rng).iloc[0]
     assert row["comparisons"] == 4
@@ -54,7 +55,9 @@ def test_the_statistics_of_three_gaps(ends, rng):
     assert row["median"] == pytest.approx(0.125)
     assert row["mean"] == pytest.approx(0.0625)
     assert (row["min"], row["max"]) == pytest.approx((-0.25, 0.25))
-    assert row["min"] <= row["low"] < row["mean"] < row["high"] <= row["max"]
+    # The variance of 0.25, 0, −0.25 and 0.25 is 0.171875 / 3, and Student's t of 3 degrees of freedom 3.182446.
+    half = 3.182446 * math.sqrt(0.171875 / 3 / 4)
+    assert (row["low"], row["high"]) == pytest.approx((0.0625 - half, 0.0625 + half), abs=1e-6)
 
 
 def test_groups_are_summarized_apart(ends, rng):
@@ -75,19 +78,47 @@ def test_a_gap_that_was_not_measured_is_not_counted(ends, rng):
     assert math.isnan(row["median"])
 
 
-def test_an_interval_needs_three_gaps_and_a_generator_decides_it():
-    gaps = np.random.default_rng(9).normal(size=20)
-    assert all(map(math.isnan, interval(gaps[:2], np.random.default_rng(0))))
-    assert interval(np.full(3, 0.2), np.random.default_rng(0)) == (0.2, 0.2)
+@pytest.mark.parametrize("size", [3, 20, 21])
+def test_an_interval_of_equal_gaps_is_that_gap(size, rng):
+    assert interval(np.full(size, 0.2), rng) == (0.2, 0.2)
+
+
+def test_an_interval_needs_three_gaps(rng):
+    assert all(map(math.isnan, interval(np.array([0.1, 0.2]), rng)))
+    assert all(map(math.isfinite, interval(np.array([0.1, 0.2, 0.3]), rng)))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "mean", "half"),
+    [
+        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),  # variance 1; t of 2 degrees of freedom
+        ([0.0, 1.0] * 10, 0.5, 2.093024 * math.sqrt(1 / 76)),  # variance 5/19, over 20 gaps; t of 19
+    ],
+)
+def test_an_interval_of_up_to_twenty_gaps_is_students_t_and_needs_no_draws(gaps, mean, half, rng):
+    before = rng.bit_generator.state
+    assert interval(np.array(gaps), rng) == pytest.approx((mean - half, mean + half), abs=1e-6)
+    assert rng.bit_generator.state == before
+
+
+def test_an_interval_of_more_gaps_is_a_bootstrap_that_its_generator_decides():
+    gaps = np.random.default_rng(9).normal(size=21)
     first, again = (interval(gaps, np.random.default_rng(5)) for _ in range(2))
     assert first == again
     assert first != interval(gaps, np.random.default_rng(6))
+    # A bootstrap's spread is that of the gaps as they are (divided by n), for which a normal curve holds roughly.
+    half = 1.96 * gaps.std() / math.sqrt(21)
+    assert first == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.1 * half)
+    # It is not Student's t (20 degrees of freedom: 2.085963), which is the same on both sides of the mean.
+    assert first[1] - first[0] < 2 * 2.085963 * gaps.std(ddof=1) / math.sqrt(21)
+    assert gaps.mean() - first[0] != pytest.approx(first[1] - gaps.mean(), rel=1e-6)
 
 
-def test_an_interval_covers_the_mean_about_as_often_as_it_says():
-    draws = np.random.default_rng(1)
-    trials = [interval(draws.normal(0.3, 1, 40), draws) for _ in range(100)]
-    assert 86 <= sum(low <= 0.3 <= high for low, high in trials) <= 100
+@pytest.mark.parametrize(("size", "count", "least"), [(5, 400, 370), (40, 100, 86)])
+def test_an_interval_covers_the_mean_about_as_often_as_it_says(size, count, least):
+    draws = np.random.default_rng(1)  # a bootstrap of 5 gaps covers the mean 4 times in 5
+    trials = [interval(draws.normal(0.3, 1, size), draws) for _ in range(count)]
+    assert least <= sum(low <= 0.3 <= high for low, high in trials) <= count
 
 
 def test_equal_gaps_have_equal_intervals(ends, rng):
@@ -147,9 +178,13 @@ def test_gaps_have_sign_and_unit(metric, gap, text):
     assert amount(metric, gap) == text
 
 
+def rates(*values):
+    return [{"optimizer.lr": value} for value in values]
+
+
 def test_tuned_arms_come_from_the_same_trials_and_are_reported_on_test(ends):
     # Validation accuracy chooses trial 1 for the baseline and trial 0 for the treatment.
-    frame = ends((0.5, 0.9), (0.8, 0.6)).frame
+    frame = ends((0.5, 0.9), (0.8, 0.6), configs=rates(0.1, 0.2)).frame
     (cell,) = tuned(frame.assign(**{"baseline/test_accuracy": [0.99, 0.7]}))
     assert (cell.baseline_trial, cell.treatment_trial, cell.trials) == (1, 0, 2)
     assert cell.chosen_by == "validation_accuracy"
@@ -157,21 +192,59 @@ def test_tuned_arms_come_from_the_same_trials_and_are_reported_on_test(ends):
     assert cell.gap == pytest.approx(0.2)
 
 
-def test_tuned_arms_share_their_cell(ends):
-    small, large = {"batch_size": 32}, {"batch_size": 64}
-    cells = tuned(ends((0.5, 0.6), (0.7, 0.5), (0.9, 0.8), (0.8, 0.9), configs=[small, small, large, large]).frame)
+def test_seeds_are_averaged_and_a_lucky_one_is_not_chosen(ends):
+    # Over two seeds each, a rate of 0.2 is best on average for both arms (0.75, 0.8); the best single trial of either
+    # arm (0.95, 0.99) is one of 0.1, whose other seed failed to learn (averages 0.55, 0.6).
+    accuracies = [(0.95, 0.21), (0.7, 0.75), (0.15, 0.99), (0.8, 0.85), (0.3, 0.3)]
+    frame = ends(*accuracies, configs=rates(0.1, 0.2, 0.1, 0.2, 0.3)).frame
+    (cell,) = tuned(frame)
+    assert cell.trials == 3
+    assert (cell.baseline_trial, cell.treatment_trial) == (1, 1)
+    assert (cell.baseline_test, cell.treatment_test) == pytest.approx((0.75, 0.8))
+    assert cell.gap == pytest.approx(0.05)
+    # In any order of the trials, and with what is reported averaged apart from what chooses.
+    shuffled = frame.iloc[[4, 3, 2, 1, 0]].assign(**{"treatment/test_accuracy": [0.0, 0.1, 0.0, 0.2, 0.0]})
+    (cell,) = tuned(shuffled)
+    assert (cell.baseline_trial, cell.treatment_trial) == (3, 3)
+    assert (cell.baseline_test, cell.treatment_test) == pytest.approx((0.75, 0.15))
+
+
+def test_seeds_alone_are_nothing_to_tune(ends, rng):
+    pairs = ends((0.5, 0.9), (0.8, 0.6), (0.7, 0.7))
+    assert pairs.frame["seed"].nunique() == 3
+    assert tuned(pairs.frame) == []
+    assert "No cell has two configurations, so the arms cannot be compared" in verdict(pairs, rng)
+
+
+def test_a_setting_that_is_missing_is_a_configuration_too(ends):
+    (cell,) = tuned(ends((0.5, 0.9), (0.8, 0.6), configs=[{"optimizer.momentum": 0.9}]).frame)
+    assert cell.trials == 2
+    assert (cell.baseline_trial, cell.treatment_trial) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [({"batch_size": 32}, {"batch_size": 64}), ({"dataset.label_noise": 0.0}, {"dataset.label_noise": 0.4})],
+)
+def test_tuned_arms_share_their_cell(ends, small, large):
+    slow, fast = rates(0.1, 0.2)
+    configs = [small | slow, small | fast, large | slow, large | fast]
+    cells = tuned(ends((0.5, 0.6), (0.7, 0.5), (0.9, 0.8), (0.8, 0.9), configs=configs).frame)
     assert [(cell.cell, cell.gap) for cell in cells] == [
-        ({"batch_size": 32}, pytest.approx(-0.1)),
-        ({"batch_size": 64}, pytest.approx(0.0)),
+        (small, pytest.approx(-0.1)),
+        (large, pytest.approx(0.0)),
     ]
     assert tuned(ends((0.5, 0.6), (0.9, 0.8), configs=[small, large]).frame) == []
+    assert tuned(ends((0.5, 0.6), (0.9, 0.8), configs=[small | slow, large | fast]).frame) == []
 
 
 def test_without_validation_training_accuracy_chooses(ends):
     none = {"validation_accuracy": None}
-    frame = ends((0.5, 0.6), (0.7, 0.5), changes={(arm, 1): none for arm in ("archetype", "filtered")}).frame
+    changes, configs = {(arm, 1): none for arm in ("archetype", "filtered")}, rates(0.1, 0.2)
+    frame = ends((0.5, 0.6), (0.7, 0.5), changes=changes, configs=configs).frame
     assert tuned(frame)[0].chosen_by == "train_accuracy"
-    assert "as nothing is held out" in verdict(ends((0.5, 0.6), (0.7, 0.5), changes={("filtered", 1): none}), _rng())
+    partly = ends((0.5, 0.6), (0.7, 0.5), changes={("filtered", 1): none}, configs=configs)
+    assert "as nothing is held out" in verdict(partly, _rng())
 
 
 def test_a_key_that_follows_another_is_no_setting(ends):
@@ -194,14 +267,15 @@ def _rng():
 
 
 def test_a_verdict_counts_and_names_its_clock(ends, rng):
-    lines = verdict(ends((0.5, 0.75), (0.5, 0.5), (0.5, 0.25), (0.1, 0.35)), rng).splitlines()
+    accuracies = [(0.5, 0.75), (0.5, 0.5), (0.5, 0.25), (0.1, 0.35)]
+    lines = verdict(ends(*accuracies, configs=rates(0.1, 0.2, 0.3, 0.4)), rng).splitlines()
     assert lines[0].startswith(
         "Measured by test accuracy at equal epochs (the last, 1), filtered beats archetype in 2 of 4 comparisons "
         "and ties in 1 (62%, a tie counting half). The median gap is +12.50 pp, the mean +6.25 pp with a 95% interval"
     )
     assert lines[1] == "The interval includes 0: these comparisons do not tell which arm is better on average."
     assert lines[2].startswith("1 of the wins is over a baseline that did not learn")
-    assert "Tuned against tuned (each arm at its own best of 4 trials, chosen on validation)" in lines[3]
+    assert "Tuned against tuned (each arm at its own best of 4 configurations, chosen on validation)" in lines[3]
     assert "filtered reaches 75.0% on test and archetype 50.0%, a gap of +25.00 pp" in lines[3]
 
 
@@ -227,7 +301,27 @@ def test_a_verdict_says_what_it_leaves_out(mixed, rng):
     assert "6 trials could not be counted: 1 stopped early by the scheduler" in lines[-2]
     assert lines[-1].startswith("The scheduler chose which trials finish, so those counted need not stand for all")
     assert "at epoch 1, filtered beats archetype in 1 of 4" in verdict(pair(mixed, at=1), rng)
-    assert "at equal steps" in verdict(pair(mixed, clock="steps"), rng)
+
+
+@pytest.mark.parametrize("clock", [clock for clock in CLOCKS if clock != "epochs"])
+def test_a_verdict_at_another_clock_than_epochs_says_whom_it_favours(mixed, rng, clock):
+    lines = verdict(pair(mixed, clock=clock), rng).splitlines()
+    assert f"at equal {clock} (interpolated between epochs)" in lines[0]
+    assert lines[2] == (
+        f"At equal {clock} an arm that has spent more is read before its end, between two epochs and before its "
+        "schedule has run out, which favours the other; read this beside the gap at equal epochs."
+    )
+
+
+@pytest.mark.parametrize("at", ["final", "best", 1])
+def test_a_verdict_at_equal_epochs_has_no_caveat_of_its_clock(mixed, rng, at):
+    assert "which favours the other" not in verdict(pair(mixed, at=at), rng)
+
+
+def test_a_verdict_does_not_count_a_repeated_comparison(ends, rng):
+    said = verdict(ends((0.5, 0.9), (0.5, 0.9), configs=[{"seed": 7}, {"seed": 7}]), rng)
+    assert "filtered beats archetype in 1 of 1 comparison " in said
+    assert said.splitlines()[-1] == "1 trial could not be counted: 1 repeated another comparison, seed and all."
 
 
 def test_no_comparison_no_verdict(study, rng, trial):

@@ -10,6 +10,7 @@ from analysis.load import TableError
 from analysis.pairs import arm_rows, arms, final_rows, pair, varied
 from trainables.records import BY_NAME, METRICS, STATUSES
 
+REPEATED = "repeated another comparison, seed and all"
 SIDES = {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.6]}
 
 
@@ -117,6 +118,43 @@ def test_what_is_damaged_is_counted(trial, study):
     }
 
 
+def test_a_repeated_configuration_counts_once_and_the_first_stands(trial, study):
+    same, other = {"seed": 7, "optimizer.momentum": None}, {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.9]}
+    loaded = study(
+        trial(0, SIDES, config=same),
+        trial(1, other, config=same),
+        trial(2, SIDES, config=same | {"seed": 8}),
+        trial(3, SIDES, config=same | {"optimizer.lr": 0.2}),
+        trial(4, SIDES, config=same | {"optimizer.momentum": 0.9}),
+        trial(5, SIDES, config=same),
+    )
+    pairs = pair(loaded)
+    assert pairs.frame["number"].tolist() == [0, 2, 3, 4]
+    assert pairs.frame["gap/test_accuracy"].tolist() == pytest.approx([-0.2] * 4)
+    assert pairs.dropped == {REPEATED: 2}
+
+
+def test_a_trial_that_cannot_be_paired_is_repeated_by_none(trial, study):
+    same = {"seed": 7, "epochs": 2}
+    loaded = study(
+        trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.3]}, status="stopped", config=same),
+        trial(1, SIDES, config=same),
+        trial(2, {}, status="failed", config=same),
+        trial(3, SIDES, config=same),
+    )
+    pairs = pair(loaded)
+    assert pairs.frame["number"].tolist() == [1]
+    assert pairs.dropped == {"stopped early by the scheduler": 1, "failed": 1, REPEATED: 1}
+    assert pair(loaded, at=1).frame["number"].tolist() == [0]
+
+
+def test_trials_that_differ_in_the_replaced_baseline_repeat_each_other(trial, study):
+    sides = SIDES | {"control": [0.1, 0.5, 0.9]}
+    loaded = study(trial(0, sides, config={"seed": 7}), trial(1, sides, config={"seed": 7, "baseline": "control"}))
+    assert pair(loaded).dropped == {}
+    assert pair(loaded, against="control").dropped == {REPEATED: 1}
+
+
 def test_a_study_without_trials(study):
     pairs = pair(study())
     assert pairs.frame.empty
@@ -141,17 +179,26 @@ accuracy = st.floats(0, 1)
 @given(
     statuses=st.lists(st.sampled_from(list(STATUSES)), max_size=5),
     ends=st.lists(st.tuples(accuracy, accuracy), min_size=5, max_size=5),
+    configs=st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.1, 0.2])), min_size=5, max_size=5),
     at=st.sampled_from(["final", "best", 0, 1, 2]),
 )
-def test_no_trial_is_lost_and_the_sign_of_a_gap_is_its_metrics(study, trial, statuses, ends, at):
+def test_no_trial_is_lost_and_the_sign_of_a_gap_is_its_metrics(study, trial, statuses, ends, configs, at):
+    configs = [{"seed": seed, "optimizer.lr": rate, "epochs": 1} for seed, rate in configs[: len(statuses)]]
     loaded = study(
         *(
-            trial(n, {"archetype": [0.1, end[0]], "filtered": [0.1, end[1]]}, status=status)
-            for n, (status, end) in enumerate(zip(statuses, ends, strict=False))
+            trial(n, {"archetype": [0.1, end[0]], "filtered": [0.1, end[1]]}, status=status, config=config)
+            for n, (status, end, config) in enumerate(zip(statuses, ends, configs, strict=False))
         )
     )
     pairs = pair(loaded, at=at)
     assert len(pairs.frame) + sum(pairs.dropped.values()) == len(statuses)
+    pairable = [
+        (config["seed"], config["optimizer.lr"])
+        for status, config in zip(statuses, configs, strict=True)
+        if (status == "finished" or isinstance(at, int)) and at != 2
+    ]
+    assert len(pairs.frame) == len(set(pairable))
+    assert pairs.dropped.get(REPEATED, 0) == len(pairable) - len(set(pairable))
     for row in pairs.frame.to_dict("records"):
         for metric in METRICS:
             difference = row[f"treatment/{metric}"] - row[f"baseline/{metric}"]

@@ -140,9 +140,12 @@ def test_a_study_with_one_comparison(study, trial, tmp_path):
 @pytest.mark.slow
 def test_a_study_without_validation(study, trial, tmp_path):
     changes = {(arm, epoch): {"validation_accuracy": None} for arm in SIDES for epoch in range(3)}
-    text = words(page(study(trial(0, SIDES, changes=changes), trial(1, SIDES, changes=changes)), tmp_path))
+    rates = [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.2}]
+    trials = [trial(n, SIDES, changes=changes, config=config) for n, config in enumerate(rates)]
+    text = words(page(study(*trials), tmp_path))
     assert "Best comparison by test accuracy gap" in text
     assert "chosen on training accuracy, as nothing is held out" in text
+    assert "best of 2 configurations" in text
     assert "validation accuracy" not in text
 
 
