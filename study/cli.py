@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -28,8 +29,8 @@ app = typer.Typer(
     help="Does training only on the samples a model still gets wrong beat plain mini-batch SGD, and where?",
     epilog="Start with: [bold]filter-study run quickstart[/]",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)  # what is printed can hold brackets of the user's own
+err = Console(stderr=True, highlight=False, markup=False)
 
 Source = Annotated[str, typer.Argument(help="A built-in experiment (see ls) or a YAML file.", metavar="EXPERIMENT")]
 Overrides = Annotated[
@@ -39,6 +40,7 @@ Overrides = Annotated[
     ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision data sets; default: data.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
 Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
 StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out tables and report at the end.")]
@@ -51,28 +53,35 @@ def ls() -> None:
     Example: filter-study ls
     """
     for name in experiments.built_in():
-        about = experiments.load(name).about
-        out.print(f"[bold]{name}[/]  {about.title}", soft_wrap=True)
-        out.print(f"    {about.question}", soft_wrap=True, markup=False)
-        out.print(f"    time: {about.time}", soft_wrap=True, markup=False)
+        experiment = experiments.load(name)
+        about = experiment.about
+        out.print(f"{name}  {about.title}", style="bold", soft_wrap=True)
+        out.print(f"    {about.question}", soft_wrap=True)
+        cost = f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
+        out.print(f"    {cost}; {about.time}", soft_wrap=True)
 
 
 @app.command()
-def show(source: Source, overrides: Overrides = []) -> None:  # noqa: B006
+def show(source: Source, overrides: Overrides = [], smoke: Smoke = False) -> None:  # noqa: B006
     """Print an experiment with every default spelled out, as YAML to start one's own from.
 
     Example: filter-study show quickstart > mine.yaml
     """
-    print(_experiment(source, overrides).to_yaml(), end="")
+    print(_experiment(source, overrides, smoke=smoke).to_yaml(), end="")
 
 
 @app.command()
-def validate(source: Source, overrides: Overrides = [], data_dir: DataDir = None) -> None:  # noqa: B006
+def validate(
+    source: Source,
+    overrides: Overrides = [],  # noqa: B006
+    data_dir: DataDir = None,
+    smoke: Smoke = False,
+) -> None:
     """Check an experiment and its data set; all errors at once, nothing is run.
 
     Example: filter-study validate mine.yaml --set search.trials=8
     """
-    experiment = _experiment(source, overrides, data_dir)
+    experiment = _experiment(source, overrides, data_dir, smoke)
     from study import preflight
 
     preflight.check(experiment)
@@ -91,6 +100,7 @@ def run(
     overrides: Overrides = [],  # noqa: B006
     data_dir: DataDir = None,
     folder: Folder = None,
+    smoke: Smoke = False,
     no_report: NoReport = False,
 ) -> None:
     """Run a study on Ray Tune: search, record, report.
@@ -101,17 +111,19 @@ def run(
 
     filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
     """
-    experiment = _experiment(source, overrides, data_dir)
+    experiment = _experiment(source, overrides, data_dir, smoke)
     from study import preflight, runner
 
     preflight.check(experiment)
+    preflight.check_resources(experiment)
     folder = folder or _new_folder(experiment.name)
     runner.create_folder(folder, experiment)
-    out.print(f"{experiment.about.title}: {experiment.trials} comparisons, recorded in {folder}", soft_wrap=True)
+    cost = f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
+    out.print(f"{experiment.about.title}: {cost}, recorded in {folder}", soft_wrap=True)
     with _display(experiment, experiment.trials) as display:
-        statuses = runner.run(experiment, folder, display)
+        statuses = runner.run(experiment, folder, display, err.print)
     if failed := statuses["failed"]:
-        err.print(f"{failed} comparisons failed; the report says why.")
+        err.print(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
     if not no_report:
         _conclude(folder)
     if not statuses["finished"] + statuses["stopped"]:
@@ -141,12 +153,13 @@ def train(
 
     if threads is not None:
         overrides = [*overrides, f"resources.cpu={threads}"]
-    experiment = _experiment(source, overrides, data_dir).model_copy(update={"space": {}})
+    overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
+    experiment = _experiment(source, overrides, data_dir).alone()
     from study import preflight, runner
     from study.display import NoDisplay
     from trainables.config import TrialConfig
 
-    preflight.check(experiment)
+    preflight.check(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)
     folder = folder or _new_folder(f"train-{experiment.name}")
     runner.create_folder(folder, experiment)
@@ -158,7 +171,7 @@ def train(
             state = ", ".join(f"{arm} {metrics[f'{arm}/test_accuracy']:.4f}" for arm in config.arms)
             progress.update(task, advance=1, state=f", test accuracy {state}")
 
-        status = runner.train(experiment, folder, NoDisplay(), device, on_epoch)
+        status = runner.train(experiment, folder, NoDisplay(), device, on_epoch, err.print)
     out.print(f"{status}; recorded in {folder}", soft_wrap=True)
     if not no_report:
         _conclude(folder)
@@ -179,7 +192,7 @@ def export(
     from analysis import load
 
     for path in load.export(load.load(study), to or study / "tables", format):
-        out.print(str(path), soft_wrap=True, markup=False)
+        out.print(str(path), soft_wrap=True)
 
 
 @app.command()
@@ -194,6 +207,9 @@ def gaps(
         Literal["epochs", "steps", "samples", "compute", "seconds"],
         typer.Option(help="What both arms have spent alike."),
     ] = "epochs",
+    against: Annotated[
+        str | None, typer.Option(help="Arm to take the baseline's place, such as random.", metavar="ARM")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Print the gaps between the arms: positive means that filtering is better.
@@ -203,10 +219,12 @@ def gaps(
     filter-study gaps studies/mine --by optimizer.name
 
     filter-study gaps studies/mine --metric test_worst_loss --clock compute
+
+    filter-study gaps studies/mine --against random
     """
     from analysis import load
 
-    print(_gap_table(load.load(study), metric, by, at, clock, markdown))
+    print(_gap_table(load.load(study), metric, by, at, clock, against, markdown))
 
 
 @app.command()
@@ -221,7 +239,7 @@ def report(
     from analysis import load
     from analysis import report as reports
 
-    out.print(str(reports.write(load.load(study), to or study)), soft_wrap=True, markup=False)
+    out.print(str(reports.write(load.load(study), to or study)), soft_wrap=True)
 
 
 def _conclude(folder: Path) -> None:
@@ -233,8 +251,8 @@ def _conclude(folder: Path) -> None:
     print()
     print(_gap_table(study))
     tables = load.export(study, folder / "tables", "parquet")
-    out.print(f"report: {reports.write(study, folder)}", soft_wrap=True, markup=False)
-    out.print(f"tables: {tables[0].parent}", soft_wrap=True, markup=False)
+    out.print(f"report: {reports.write(study, folder)}", soft_wrap=True)
+    out.print(f"tables: {tables[0].parent}", soft_wrap=True)
 
 
 def _gap_table(
@@ -243,6 +261,7 @@ def _gap_table(
     by: list[str] | None = None,
     at: str = "final",
     clock: str = "epochs",
+    against: str | None = None,
     markdown: bool = False,
 ) -> str:
     """The verdict, and the gaps as a table."""
@@ -259,19 +278,23 @@ def _gap_table(
         errors.append(f"--at {at} must be final, best or an epoch's number")
     if clock != "epochs" and at != "final":
         errors.append(f"--clock {clock} goes with --at final only")
+    arms = sorted(study.epochs["arm"].dropna().unique())
+    if against is not None and against not in arms:
+        errors.append(f"--against {against} is no arm of this study; one of {', '.join(arms)}")
     if errors:
         raise TableError("; ".join(errors))
     moment: Any = at if at in ("final", "best") else int(at)
-    paired = pairs.pair(study, at=moment, clock=clock)
+    paired = pairs.pair(study, at=moment, clock=clock, against=against)
     summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, np.random.default_rng(0), by or ())
     write = tables.to_markdown if markdown else tables.to_text
-    return f"{gaps.verdict(paired, np.random.default_rng(0))}\n\n{write(tables.gap_table(summary))}"
+    verdict = gaps.verdict(paired, np.random.default_rng(0), (metrics or HEADLINE_METRICS)[0])
+    return f"{verdict}\n\n{write(tables.gap_table(summary))}"
 
 
-def _experiment(source: str, overrides: list[str], data_dir: Path | None = None) -> Experiment:
+def _experiment(source: str, overrides: list[str], data_dir: Path | None = None, smoke: bool = False) -> Experiment:
     if data_dir is not None:
-        overrides = [*overrides, f"data_dir={data_dir}"]
-    return experiments.load(source, overrides)
+        overrides = [*overrides, f"data_dir={json.dumps(str(data_dir))}"]
+    return experiments.load(source, overrides, smoke)
 
 
 def _display(experiment: Experiment, trials: int) -> StudyDisplay:
@@ -301,13 +324,14 @@ def main() -> None:
 
 def _code(error: Exception) -> int | None:
     """The exit code of an error that a user can mend; None for one that is ours."""
-    if isinstance(error, ExperimentError | FileExistsError | PermissionError):
+    if isinstance(error, ExperimentError):
         return USER_ERROR
     name = f"{type(error).__module__}.{type(error).__name__}"  # by name: their modules may not have been needed
     known = {
         "analysis.load.TableError": USER_ERROR,
         "trainables.data.DatasetError": USER_ERROR,
         "trainables.comparison.DeviceError": USER_ERROR,
+        "study.runner.FolderError": USER_ERROR,
         "study.runner.Interrupted": INTERRUPTED,
     }
     return known.get(name)

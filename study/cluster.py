@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,5 +43,7 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
         )
         yield
     finally:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave processes and the token
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGINT, before)

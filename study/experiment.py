@@ -7,6 +7,7 @@ in the file is its name everywhere.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
@@ -50,7 +51,7 @@ class Search(Frozen):
     name: Literal["optuna", "random", "grid"] = "optuna"
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler; only with search.name optuna")
     trials: PositiveInt | None = Field(None, description="comparisons to run; a grid has as many as it has points")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _trials_are_known(self) -> Self:
@@ -112,6 +113,8 @@ class Experiment(Frozen):
     resources: Resources = Resources()
     wandb: Wandb = Wandb()
     data_dir: str = "data"
+    trace: bool = Field(False, description="keep a record of every update, the table steps")
+    smoke: dict[str, Any] = Field(default_factory=dict, description="keys to set for a trial run of under a minute")
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -123,16 +126,31 @@ class Experiment(Frozen):
         """How many comparisons the search runs at most."""
         return self.search.trials or len(domains.grid(self.space, self.fixed))
 
+    @property
+    def cost(self) -> int:
+        """Epochs that the study trains at most, every arm's counted."""
+        if self.search.name == "grid":
+            configs = [TrialConfig.from_dotted(point) for point in domains.grid(self.space, self.fixed)]
+            return sum(config.epochs * len(config.arms) for config in configs)
+        configs = [TrialConfig.from_dotted(corner) for corner in self.corners()]
+        return self.trials * max(config.epochs * len(config.arms) for config in configs)
+
     def corners(self) -> list[dict[str, Any]]:
         """Configurations that show whether every value the search can take is valid."""
         return list(domains.corners(self.space, self.fixed, Random(0))) or [self.fixed]
 
+    def alone(self) -> Experiment:
+        """The one comparison of the experiment's own settings, nothing searched and nothing stopped."""
+        single = {"space": {}, "search": Search(name="grid"), "scheduler": Scheduler(), "smoke": {}}
+        return self.model_copy(update=single)
+
     def to_yaml(self) -> str:
         """The experiment with every default spelled out, as a file that reads back as the same experiment."""
-        document = self.model_dump(mode="json", exclude={"trial", "space", "name"})
+        document = self.model_dump(mode="json", exclude={"trial", "space", "name", "smoke"})
         about = document.pop("about")
         space = {key: parameter.model_dump(mode="json", exclude_defaults=True) for key, parameter in self.space.items()}
-        return _dump({"about": about, **nest(self.trial), "space": space, **document})
+        smoke = {"smoke": self.smoke} if self.smoke else {}
+        return _dump({"about": about, **nest(self.trial), "space": space, **document, **smoke})
 
 
 STUDY_SECTIONS = frozenset(Experiment.model_fields) - {"name", "trial"}
@@ -143,15 +161,21 @@ def built_in() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in BUILT_IN.iterdir() if path.name.endswith(".yaml"))
 
 
-def load(source: str, overrides: Iterable[str] = ()) -> Experiment:
+def load(source: str, overrides: Iterable[str] = (), smoke: bool = False) -> Experiment:
     """The experiment ``source``: a built-in name or a YAML file, with ``overrides`` of the form ``key=value``.
+
+    With ``smoke``, the keys of its section of that name are set first.
 
     Raises:
         ExperimentError: with every error at once.
     """
     name, text = _read(source)
     document = _parse(text, source)
-    errors, pinned = _override(document, overrides)
+    shortened = document.get("smoke") if smoke else None
+    if smoke and not isinstance(shortened, dict):
+        raise ExperimentError(source, ["--smoke: the experiment has no section smoke with the keys to set"])
+    first = [f"{key}={json.dumps(value)}" for key, value in (shortened or {}).items()]
+    errors, pinned = _override(document, [*first, *overrides])
     try:
         experiment = from_document(name, document, pinned)
     except ExperimentError as error:
@@ -171,13 +195,13 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
     errors: list[str] = []
     try:
         trial = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
-    except ValueError as error:
-        raise ExperimentError(name, [str(error)]) from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ExperimentError(name, [f"the settings are not sections with named keys: {error}"]) from None
     space = _space(sections.pop("space", None) or {}, errors)
-    space = {key: parameter for key, parameter in space.items() if key not in pinned}
+    space = _unpinned(space, trial, pinned)
     sections.setdefault("search", {})
     try:
-        experiment = Experiment(name=name, trial=trial, space=space, **sections)
+        experiment = Experiment(name=name, trial=trial, space=dict(space), **sections)
     except ValidationError as error:
         errors += describe(error, Experiment)
         experiment = None
@@ -186,10 +210,13 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
         raise ExperimentError(name, errors)
     arms = TrialConfig.from_dotted(experiment.corners()[0]).arms
     for where, metric in (("objective", experiment.objective.metric), ("scheduler", experiment.scheduler.metric)):
-        scope, _, name = (metric or "").partition("/")
+        scope, _, column = (metric or "").partition("/")
         if metric and scope not in ("gap", *arms):
-            errors.append(f"{where}.metric: {scope!r} is no arm of this experiment; it has gap, {', '.join(arms)}")
-        if name.startswith("validation_") and not _has_validation(experiment):
+            errors.append(
+                f"{where}.metric: {scope!r} is no arm of this experiment; set it to gap/METRIC or to a metric of "
+                f"{', '.join(arms)}"
+            )
+        if column.startswith("validation_") and not _has_validation(experiment):
             errors.append(
                 f"{where}.metric: {metric!r} needs a validation set, and dataset.validation_fraction is 0; "
                 "set it above 0, or take a train_ or test_ metric"
@@ -198,9 +225,31 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
         experiment.trials  # noqa: B018
     except SpaceError as error:
         errors.append(f"space: {error}")
+    longest = max(TrialConfig.from_dotted(corner).epochs for corner in experiment.corners())
+    if experiment.scheduler.name != "none" and experiment.scheduler.grace_period > longest:
+        errors.append(
+            f"scheduler.grace_period: {experiment.scheduler.grace_period} is more than the {longest} epochs of a "
+            "comparison; lower it, or set scheduler.name to none"
+        )
+    if experiment.search.name != "grid" and not experiment.space and experiment.trials > 1:
+        errors.append(
+            "space: nothing is searched, so every comparison would be the same; give a space, or search.name grid"
+        )
     if errors:
         raise ExperimentError(name, errors)
     return experiment
+
+
+def _unpinned(space: Space, trial: Mapping[str, Any], pinned: Collection[str]) -> Space:
+    """The space without the keys, or keys of sections, that are pinned; where one is conditional, it stays so."""
+    sections = tuple(f"{key}." for key in pinned)
+    left = {}
+    for key, parameter in space.items():
+        if key in pinned and parameter.when and isinstance(trial.get(key), domains.Scalar):
+            left[key] = Parameter(choice=(trial[key],), when=parameter.when)
+        elif key not in pinned and not key.startswith(sections):
+            left[key] = parameter
+    return left
 
 
 def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
@@ -221,15 +270,18 @@ def _space(section: Any, errors: list[str]) -> Space:
         return {}
     section = dict(section)
     included = section.pop("include", None) or []
-    included = [included] if isinstance(included, str) else included
+    included = included if isinstance(included, list) else [included]
     parts: list[Space] = []
     for name in included:
-        if name in spaces.BY_NAME:
+        if isinstance(name, str) and name in spaces.BY_NAME:
             parts.append(spaces.BY_NAME[name])
         else:
             errors.append(f"space.include: {name!r} is not one of {', '.join(spaces.BY_NAME)}")
     own: dict[str, Parameter] = {}
     for key, value in section.items():
+        if not isinstance(key, str):
+            errors.append(f"space.{key}: a key must be the dotted name of a setting")
+            continue
         try:
             own[key] = Parameter.model_validate(value)
         except ValidationError as error:
@@ -311,7 +363,7 @@ def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[
             continue
         try:
             value = yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             errors.append(f"--set {override}: {text!r} is not a YAML value")
             continue
         *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
@@ -326,7 +378,19 @@ def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[
             continue
         node[leaf] = value
         keys.add(key)
+    for section in ("optimizer", "schedule"):
+        if f"{section}.name" in keys:
+            _drop_foreign(document[section], section, keys)
     return errors, keys
+
+
+def _drop_foreign(values: dict[str, Any], section: str, set_keys: Collection[str]) -> None:
+    """Leave out what the file sets for the optimizer or schedule that another has taken the place of."""
+    for member in get_args(TrialConfig.model_fields[section].annotation):
+        if values["name"] in get_args(member.model_fields["name"].annotation):
+            for key in values.keys() - member.model_fields.keys():
+                if f"{section}.{key}" not in set_keys:
+                    del values[key]
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -334,7 +398,11 @@ def _read(source: str) -> tuple[str, str]:
     if source in built_in():
         return source, (BUILT_IN / f"{source}.yaml").read_text("utf-8")
     path = Path(source)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name too long for a file
+        found = False
+    if not found:
         close = difflib.get_close_matches(source, built_in(), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ExperimentError(source, [f"no such file, and no built-in experiment: {', '.join(built_in())}{hint}"])
@@ -368,6 +436,8 @@ _Loader.add_implicit_resolver(
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         document = yaml.load(text, _Loader)
+    except (ValueError, RecursionError) as error:
+        raise ExperimentError(source, [f"is not YAML that can be read: {str(error)[:200]}"]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""

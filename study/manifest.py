@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,11 +24,12 @@ PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "p
 
 def collect(experiment: Experiment) -> dict[str, Any]:
     """The manifest of a study that starts now in this process."""
+    training = "searched" if "seed" in experiment.space else experiment.trial.get("seed", 0)
     return {
         "name": experiment.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["filter-study", *sys.argv[1:]]),
-        "seeds": {"search": experiment.search.seed, "training": experiment.trial.get("seed", 0)},
+        "command": shlex.join(["filter-study", *sys.argv[1:]]),
+        "seeds": {"search": experiment.search.seed, "training": training},
         "git": _git(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "hardware": {

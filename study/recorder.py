@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.records import COLUMNS, KEYS, TRIAL_COLUMNS, Column, Row
+from trainables.records import COLUMNS, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
 
 FILENAME = "study.sqlite"
+BY_STEP = next(column for column in STEP_COLUMNS if column.name == "step")
 _SQL_TYPE = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 
 
@@ -27,13 +28,21 @@ class Recorder:
         self._connection = sqlite3.connect(folder / FILENAME, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        keys = ", ".join(column.name for column in KEYS)
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS trials ({_columns(TRIAL_COLUMNS)}, config TEXT, PRIMARY KEY (trial_id))"
         )
-        self._connection.execute(f"CREATE TABLE IF NOT EXISTS epochs ({_columns(COLUMNS)}, PRIMARY KEY ({keys}))")
-        names = [column.name for column in COLUMNS]
-        self._insert = f"INSERT OR REPLACE INTO epochs ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        self._create("epochs", COLUMNS, KEYS)
+        self._create("steps", STEP_COLUMNS, (*KEYS, BY_STEP))
+
+    def _create(self, table: str, columns: Sequence[Column], keys: Sequence[Column]) -> None:
+        names = ", ".join(column.name for column in keys)
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_columns(columns)}, PRIMARY KEY ({names}))")
+
+    def _replace(self, table: str, columns: Sequence[Column], trial_id: str, rows: Sequence[Row]) -> None:
+        names = [column.name for column in columns]
+        values = [[trial_id if name == "trial_id" else row.get(name) for name in names] for row in rows]
+        marks = ", ".join("?" * len(names))
+        self._connection.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})", values)
 
     def __enter__(self) -> Recorder:
         return self
@@ -56,14 +65,14 @@ class Recorder:
             (trial_id, number, time.time(), json.dumps(config)),
         )
 
-    def add(self, trial_id: str, rows: Sequence[Row], objective: float | None = None) -> None:
-        """The rows of an epoch, and the objective's value after it."""
+    def add(
+        self, trial_id: str, rows: Sequence[Row], objective: float | None = None, steps: Sequence[Row] = ()
+    ) -> None:
+        """The rows of an epoch, of its updates if they are traced, and the objective's value after it."""
         self._connection.execute("BEGIN")
         try:
-            for row in rows:
-                self._connection.execute(
-                    self._insert, [trial_id if c.name == "trial_id" else row.get(c.name) for c in COLUMNS]
-                )
+            self._replace("epochs", COLUMNS, trial_id, rows)
+            self._replace("steps", STEP_COLUMNS, trial_id, steps)
             self._connection.execute("UPDATE trials SET objective = ? WHERE trial_id = ?", (objective, trial_id))
         except BaseException:
             self._connection.execute("ROLLBACK")

@@ -11,7 +11,7 @@ from typing import Any
 
 from study import cluster, manifest
 from study.experiment import Experiment
-from study.preflight import runtime
+from study.preflight import runtime, under_ray
 from study.recorder import Recorder
 from study.watch import Display, Watch
 from study.weights_and_biases import WandbLogger
@@ -22,6 +22,10 @@ EXPERIMENT = "experiment.yaml"
 RAY = "ray"
 
 
+class FolderError(Exception):
+    """The study directory cannot be used."""
+
+
 class Interrupted(Exception):
     """The study was interrupted; what it had recorded is readable."""
 
@@ -30,19 +34,25 @@ def create_folder(folder: Path, experiment: Experiment) -> None:
     """Make the study directory, with the resolved experiment and the manifest.
 
     Raises:
-        FileExistsError: it holds something already.
+        FolderError: it holds something already, or cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; a study needs a folder of its own: choose another --dir")
-    (folder / EXPERIMENT).write_text(experiment.to_yaml(), "utf-8")
-    manifest.write(manifest.collect(experiment), folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise FileExistsError(f"{folder} is not empty; a study needs a folder of its own: choose another --dir")
+        (folder / EXPERIMENT).write_text(experiment.to_yaml(), "utf-8")
+        manifest.write(manifest.collect(experiment), folder)
+    except OSError as error:
+        raise FolderError(f"{error}" if error.errno is None else f"--dir {folder}: {error.strerror}") from None
 
 
 @contextmanager
-def watching(experiment: Experiment, folder: Path, display: Display) -> Iterator[Watch]:
-    """The watch over a study in ``folder``; on leaving, everything is written and what still trains is interrupted."""
-    wandb = WandbLogger(experiment.wandb, folder, experiment.name)
+def watching(experiment: Experiment, folder: Path, display: Display, say: Callable[[str], None]) -> Iterator[Watch]:
+    """The watch over a study in ``folder``; on leaving, everything is written and what still trains is interrupted.
+
+    ``say`` is told once if W&B has failed.
+    """
+    wandb = WandbLogger(experiment.wandb, folder, f"{experiment.name}-{folder.name}")
     with Recorder(folder) as recorder, _terminated_like_interrupted():
         try:
             yield Watch(recorder, wandb, display)
@@ -52,18 +62,21 @@ def watching(experiment: Experiment, folder: Path, display: Display) -> Iterator
             ) from None
         finally:
             wandb.close()
+            if wandb.failure:
+                say(wandb.failure)
 
 
-def run(experiment: Experiment, folder: Path, display: Display) -> Counter[str]:
-    """Run the study in ``folder``; how many comparisons ended in which status.
+def run(experiment: Experiment, folder: Path, display: Display, say: Callable[[str], None] = print) -> Counter[str]:
+    """Run the study in ``folder``; how many comparisons ended in which status. ``say`` is told of trouble with W&B.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
     """
     gpu = experiment.resources.gpu
     with (
+        _terminated_like_interrupted(),
         cluster.local_ray(cluster.available_cpus(), _gpus(gpu)),
-        watching(experiment, folder, display) as watch,  # inside, for ray.init takes SIGTERM for itself
+        watching(experiment, folder, display, say) as watch,  # inside, for ray.init takes SIGTERM for itself
     ):
         tuner(experiment, folder, watch).fit()
     return watch.statuses
@@ -89,7 +102,7 @@ def tuner(experiment: Experiment, folder: Path, watch: Watch) -> Any:
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search, objective, resources = experiment.search, experiment.objective, experiment.resources
-    shared = {"runtime": runtime(experiment).model_dump(), "objective": objective.model_dump()}
+    shared = {"runtime": under_ray(experiment).model_dump(), "objective": objective.model_dump()}
     searcher, param_space, samples = None, None, 1
     if search.name == "optuna":
         optuna_study = create_study(search, objective.mode)
@@ -129,7 +142,12 @@ def tuner(experiment: Experiment, folder: Path, watch: Watch) -> Any:
 
 
 def train(
-    experiment: Experiment, folder: Path, display: Display, device: str, on_epoch: Callable[[dict[str, float]], None]
+    experiment: Experiment,
+    folder: Path,
+    display: Display,
+    device: str,
+    on_epoch: Callable[[dict[str, float]], None],
+    say: Callable[[str], None] = print,
 ) -> str:
     """Run one comparison, the experiment's own settings, in this process without Ray; the status it ends in.
 
@@ -138,14 +156,14 @@ def train(
     """
     config = TrialConfig.from_dotted(experiment.trial)
     comparison = prepare(config, runtime(experiment, device))
-    with watching(experiment, folder, display) as watch:
+    with watching(experiment, folder, display, say) as watch:
         watch.start("comparison", experiment.trial)
         value = None
         while not comparison.done:
             rows = comparison.step()
             metrics = report(rows, config.baseline, config.treatment)
             value = experiment.objective.value(metrics, config.baseline)
-            watch.add("comparison", rows, value)
+            watch.add("comparison", rows, value, comparison.trace() if experiment.trace else ())
             on_epoch(metrics)
         status = "diverged" if comparison.diverged else "finished"
         error = f"training loss is not finite: {', '.join(comparison.diverged)}" if comparison.diverged else None

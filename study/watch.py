@@ -51,9 +51,9 @@ class Watch:
         self._wandb.start(trial_id, config)
         self._display.started(len(self._configs))
 
-    def add(self, trial_id: str, rows: Sequence[Row], objective: float | None) -> None:
-        """A trial leaves the rows of one epoch, or of epochs 0 and 1."""
-        self._recorder.add(trial_id, rows, objective)
+    def add(self, trial_id: str, rows: Sequence[Row], objective: float | None, steps: Sequence[Row] = ()) -> None:
+        """A trial leaves the rows of one epoch, or of epochs 0 and 1, and of its updates if they are traced."""
+        self._recorder.add(trial_id, rows, objective, steps)
         config = self._configs[trial_id]
         for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
             self._wandb.log(trial_id, int(epoch or 0), report(list(arms), config["baseline"], config["treatment"]))
@@ -104,7 +104,7 @@ class TuneWatch(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Take the rows out of the result, so that Tune need not keep them."""
-        self._watch.add(trial.trial_id, result.pop("rows"), result["objective"])
+        self._watch.add(trial.trial_id, result.pop("rows"), result["objective"], result.pop("steps"))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial finished, diverged, or was stopped by the scheduler while it ran."""

@@ -41,7 +41,9 @@ class WandbLogger:
                 mode=self._settings.mode,
                 dir=self._folder,
                 reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+                settings=wandb.Settings(
+                    silent=True, console="off", disable_git=True, disable_code=True, init_timeout=20
+                ),
             )
 
     def log(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:

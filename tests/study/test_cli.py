@@ -87,6 +87,15 @@ def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_pa
         (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
         (["train", "--set", "dataset.samples_per_class=5000"], ["the smallest class of mnist5k has 320"]),
         (["train", "--threads", "0"], ["--threads"]),
+        (["run", "quickstart", "--set", "epochs=3"], ["grace_period: 4 is more than the 3 epochs"]),
+        (["run", "quickstart", "--set", "resources.cpu=4096"], ["resources.cpu: 4096: this machine has"]),
+        (["run", "quickstart", "--set", "dataset.validation_fraction=0.0001"], ["holds out no sample of mnist5k"]),
+        (["run", "quickstart", "--set", "dataset.validation_fraction=0.9999"], ["without training samples"]),
+        (["run", "mnist_fcnet", "--data-dir", "my #1 [/]"], ["my #1 [/]/MNIST/raw"]),
+        (["run", "mnist_fcnet", "--data-dir", "~nobodyx/data"], ["~nobodyx", "whole path"]),
+        (["train", *SMALL, "--set", "epochs=1", "--dir", "/proc/nothing"], ["--dir /proc/nothing"]),
+        (["train", *SMALL, "--set", "epochs=1", "--dir", "x" * 300], ["name too long"]),
+        (["show", "x" * 300], ["no such file"]),
         (["gaps", "nowhere"], ["nowhere is not a folder"]),
         (["gaps", "."], ["holds no study"]),
         (["export", ".", "--format", "xlsx"], ["--format"]),
@@ -136,9 +145,13 @@ def test_gaps_are_printed_for_the_metrics_keys_and_clock_asked_for(trained: Path
     assert "optimizer.lr" in text
     markdown = filter_study("gaps", trained, "--at", "1", "--markdown", cwd=trained).stdout
     assert "| ---" in markdown
-    done = filter_study("gaps", trained, "--metric", "steps", "--by", "lr", "--at", "end", cwd=trained)
+    default, named = (filter_study("gaps", trained, *more, cwd=trained) for more in ([], ["--against", "archetype"]))
+    assert default.stdout == named.stdout
+    done = filter_study(
+        "gaps", trained, "--metric", "steps", "--by", "lr", "--at", "end", "--against", "nobody", cwd=trained
+    )
     assert done.returncode == 2
-    assert all(part in done.stderr for part in ("--metric steps", "--by lr", "--at end"))
+    assert all(part in done.stderr for part in ("--metric steps", "--by lr", "--at end", "--against nobody"))
 
 
 @pytest.mark.slow

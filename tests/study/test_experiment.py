@@ -5,9 +5,15 @@ import pytest
 
 from search_spaces.domains import Parameter
 from study.experiment import ExperimentError, built_in, from_document, load
+from study.preflight import runtime
+from trainables.comparison import prepare
 from trainables.config import TrialConfig
 
-HEAD = {"about": {"title": "t", "question": "q"}, "search": {"trials": 2}}
+HEAD = {
+    "about": {"title": "t", "question": "q"},
+    "search": {"trials": 2},
+    "space": {"seed": {"integer": [0, 9]}},
+}
 
 
 def errors(document: dict[str, Any]) -> list[str]:
@@ -29,6 +35,39 @@ def test_an_experiment_that_is_shown_reads_back_as_the_same(name: str, tmp_path:
     file = tmp_path / f"{name}.yaml"
     file.write_text(experiment.to_yaml())
     assert load(str(file)) == experiment
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", built_in())
+def test_the_smoke_form_of_every_built_in_experiment_trains_on_what_comes_with_the_program(name: str) -> None:
+    experiment = load(name, smoke=True)
+    corners = experiment.corners()
+    for corner in (corners[0], corners[-1]):
+        comparison = prepare(TrialConfig.from_dotted(corner), runtime(experiment, "cpu"))
+        before, after = comparison.step(), comparison.step()
+        assert {row["arm"] for row in after} == set(comparison.config.arms)
+        assert all(row["cumulative_samples_trained"] > 0 for row in after)
+        assert [row["epoch"] for row in (*before, *after)] == [0] * len(before) + [1] * len(after)
+
+
+def test_a_smoke_form_is_set_before_the_command_line() -> None:
+    experiment = load("controls_and_peers", ["epochs=7"], smoke=True)
+    assert experiment.trial["epochs"] == 7
+    assert experiment.trial["dataset.samples_per_class"] == 40
+    assert "seed" not in experiment.space
+
+
+def test_an_experiment_without_a_smoke_form_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("about: {title: t, question: q}\nsearch: {trials: 4}\n")
+    with pytest.raises(ExperimentError, match="has no section smoke"):
+        load(str(file), smoke=True)
+
+
+def test_the_cost_counts_the_epochs_of_every_arm_of_every_comparison() -> None:
+    experiment = load("mnist_epochwise")
+    assert experiment.cost == 3 * 300 * 4
+    assert load("quickstart").cost == 20 * 10 * 2
 
 
 def test_the_quickstart_compares_the_archetype_with_batchwise_filtering_at_least_16_times() -> None:
@@ -112,6 +151,14 @@ def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -
         ({"space": {"optimizer.momentum": {"choice": [0.5], "when": {"optimizer.nme": "SGD"}}}}, "conditional on"),
         ({"space": [1]}, "space: must map keys to parameters"),
         ({"optimizer": 3}, "optimizer: 3"),
+        ({"scheduler": {"name": "asha", "grace_period": 301}}, "grace_period: 301 is more than the 300 epochs"),
+        ({"space": {"include": 5}}, "space.include: 5 is not one of optimizer"),
+        ({"space": {"include": [["sgd"]]}}, "space.include: ['sgd'] is not one of"),
+        ({"space": {5: {"choice": [1]}}}, "space.5: a key must be the dotted name"),
+        ({"search": {"trials": 2, "seed": 2**32}}, "search.seed: 4294967296: input should be less than 4294967296"),
+        ({"space": {}}, "space: nothing is searched, so every comparison would be the same"),
+        ({"space": {"seed": {"integer": [0, 10**8]}}, "search": {"name": "grid"}}, "more than 100,000 points by seed"),
+        ({"optimizer": {"lr": 0.2}, "optimizer.lr": 0.1}, "set twice, as a section's key and by its dotted name"),
         ({"arms": {"filtered": {"granularity": "none", "raw_batch_size": 8}}}, "arms.filtered: raw_batch_size means"),
     ],
 )
@@ -130,6 +177,21 @@ def test_a_value_is_set_from_the_command_line_under_its_dotted_name(tmp_path: Pa
     assert experiment.space["seed"] == Parameter(choice=(1, 2))
 
 
+def test_setting_a_section_or_another_kind_takes_what_belonged_to_the_old_one_with_it() -> None:
+    adam = load("quickstart", ["optimizer.name=Adam"])
+    assert "optimizer.momentum" not in adam.fixed
+    assert {values["optimizer.name"] for values in adam.corners()} == {"Adam"}
+    whole = load("quickstart", ["optimizer={name: SGD, lr: 0.3}"])
+    assert not any(key.startswith("optimizer.") for key in whole.space)
+    assert {values["optimizer.lr"] for values in whole.corners()} == {0.3}
+
+
+def test_a_conditional_key_that_is_set_stays_conditional() -> None:
+    experiment = load("quickstart", ["optimizer.momentum=0.5"])
+    momenta = {(values["optimizer.name"], values.get("optimizer.momentum")) for values in experiment.corners()}
+    assert momenta == {("SGD", 0.5), ("Adam", None)}
+
+
 def test_command_line_mistakes_join_the_others() -> None:
     with pytest.raises(ExperimentError) as raised:
         load("quickstart", ["optimizer.lr", "dataset.name.x=1", "epochs=-1"])
@@ -146,6 +208,8 @@ def test_command_line_mistakes_join_the_others() -> None:
         ("epochs: 3\nepochs: 4\n", "line 1: set twice: epochs"),
         ("epochs: [3\n", "line 2"),
         ("- 1\n", "must be a YAML mapping"),
+        ("a: &a {b: *a}\n", "sections with named keys|recurs"),
+        ("seed: " + "9" * 5000 + "\n", "is not YAML that can be read"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:

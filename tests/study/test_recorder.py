@@ -75,3 +75,13 @@ def test_the_tables_have_the_declared_columns(tmp_path: Path) -> None:
         pass
     names = [name for _, name, *_ in read(tmp_path, "PRAGMA table_info(epochs)")]
     assert names == [column.name for column in COLUMNS]
+
+
+def test_updates_are_recorded_where_they_are_traced(tmp_path: Path) -> None:
+    step = {"arm": "filtered", "epoch": 1, "step": 1, "raw_batches": 3, "samples_trained": 16}
+    with Recorder(tmp_path) as recorder:
+        recorder.start("a", 0, {})
+        recorder.add("a", [row(1, 0.5)], steps=[step, step | {"step": 2}])
+        recorder.add("a", [row(1, 0.5)], steps=[step | {"raw_batches": 4}])
+    query = "SELECT trial_id, step, raw_batches, samples_trained, samples_kept FROM steps ORDER BY step"
+    assert read(tmp_path, query) == [("a", 1, 4, 16, None), ("a", 2, 3, 16, None)]

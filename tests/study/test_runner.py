@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis.load import Study, config_keys, load
+from analysis.load import Study, config_keys, export, load
 from study import cluster, preflight, runner
 from study.display import NoDisplay
 from study.experiment import Experiment
@@ -121,7 +121,7 @@ def test_rows_under_ray_are_bit_identical_to_those_of_a_plain_process(
     for trial in finished.to_dict("records"):
         set_keys = {key: trial[key] for key in config_keys(study.trials) if pd.notna(trial[key])}
         config = TrialConfig.from_dotted(set_keys)
-        comparison = prepare(config, preflight.runtime(_experiment_of(study)))
+        comparison = prepare(config, preflight.under_ray(_experiment_of(study)))
         rows = []
         while not comparison.done:
             rows += comparison.step()
@@ -165,7 +165,7 @@ def test_nothing_of_ray_is_left_behind(drill: tuple[Study, Drill, Mapping[str, i
 
 def test_a_folder_that_holds_something_is_not_overwritten(small: Callable[..., Experiment], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="choose another --dir"):
+    with pytest.raises(runner.FolderError, match="choose another --dir"):
         runner.create_folder(tmp_path, small())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -209,3 +209,17 @@ def test_training_that_is_interrupted_leaves_a_readable_study(small: Callable[..
     assert list(study.trials["status"]) == ["interrupted"]
     assert set(study.epochs["epoch"]) >= {0, 1, 2}
     assert study.epochs.groupby("epoch").size().eq(2).all()
+
+
+def test_a_traced_study_has_a_row_for_every_update(small: Callable[..., Experiment], tmp_path: Path) -> None:
+    experiment = small(trace=True)
+    runner.create_folder(tmp_path / "study", experiment)
+    runner.train(experiment, tmp_path / "study", NoDisplay(), "cpu", lambda metrics: None)
+    study = load(tmp_path / "study")
+    updates = study.steps.groupby(["arm", "epoch"])["step"].agg(["size", "max"])
+    steps = study.epochs.set_index(["arm", "epoch"])["steps"]
+    assert (updates["size"] == updates["max"]).all()
+    assert updates["size"].to_dict() == {key: count for key, count in steps.to_dict().items() if count}
+    exported = export(study, tmp_path / "tables", "csv")
+    assert [path.name for path in exported][:3] == ["trials.csv", "epochs.csv", "steps.csv"]
+    pd.testing.assert_frame_equal(load(tmp_path / "tables").steps, study.steps)
