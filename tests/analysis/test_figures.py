@@ -55,6 +55,7 @@ def _ink(path):
     return float((imread(path)[..., :3].min(axis=-1) < 0.9).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial_id", ["trial0", "trial5", "trial6"])
 def test_any_trial_can_be_drawn(mixed, tmp_path, trial_id):
     path = nine_panels(mixed, trial_id, tmp_path / "nine.png")
@@ -72,6 +73,7 @@ def test_an_odd_number_of_metrics_and_no_gaps_can_be_drawn(mixed, tmp_path):
     assert _ink(three) > _ink(none) > 0
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_picture(mixed, tmp_path):
     first, again = (nine_panels(mixed, "trial0", tmp_path / name) for name in ("a.png", "b.png"))
     assert np.array_equal(imread(first), imread(again))

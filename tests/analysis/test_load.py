@@ -94,6 +94,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     configs=st.lists(st.dictionaries(st.sampled_from(["a.x", "b", "c.y.z"]), values), min_size=1, max_size=3),

@@ -60,6 +60,7 @@ def full(mixed, tmp_path_factory):
     return write(study, tmp_path_factory.mktemp("report"))
 
 
+@pytest.mark.slow
 def test_a_page_has_its_sections_in_order(full):
     parsed = Page(full.read_text())
     text = words(parsed)
@@ -86,6 +87,7 @@ def test_a_page_has_its_sections_in_order(full):
     assert "script" not in parsed.tags
 
 
+@pytest.mark.slow
 def test_a_page_needs_nothing_else(full):
     source = full.read_text()
     assert all(link.startswith("data:") for link in Page(source).links)
@@ -94,6 +96,7 @@ def test_a_page_needs_nothing_else(full):
     assert "@import" not in style
 
 
+@pytest.mark.slow
 def test_pictures_are_on_the_page_and_beside_it(full):
     images = Page(full.read_text()).images
     assert len(images) == len(list((full.parent / "figures").iterdir())) == 4

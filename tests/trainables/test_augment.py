@@ -279,6 +279,7 @@ def draws(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
     return augment(picture.expand(count, -1, -1, -1), *keys(torch.arange(count), 1), 5, policy), theirs
 
 
+@pytest.mark.slow
 def test_the_mean_picture_is_torchvisions(draws: tuple[Tensor, Tensor]) -> None:
     ours, theirs = draws
     error = ((ours.var(0) + theirs.var(0)) / len(ours)).sqrt()

@@ -172,6 +172,7 @@ def test_arms_share_order_and_pictures_which_change_from_epoch_to_epoch(data: Da
     assert torch.equal(*pictures) is (augmentation == "none")
 
 
+@pytest.mark.slow
 def test_selecting_all_that_is_drawn_makes_unlike_arms_alike(make_dataset) -> None:
     everything = {"filter": "none", "selector": "top_q", "q": 0.0}
     arms = {"archetype": {"granularity": "none"}} | {
@@ -245,6 +246,7 @@ def test_an_update_sees_the_picture_of_its_epoch_whatever_was_probed(data: Datas
         assert torch.equal(seen, feed(views)[0])
 
 
+@pytest.mark.slow
 def test_an_arm_follows_another_wherever_it_stands_in_the_configuration(data: Dataset) -> None:
     like = {"selector": "random", "like": "filtered", "raw_batch_size": 7}
     arms = {"random": like} | {name: method.model_dump() for name, method in ARMS.items()}
@@ -289,6 +291,7 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_same_configuration_twice_leaves_the_same_rows(data: Dataset) -> None:
     rows, _ = run(trial(augmentation="thesis"), data)
     torch.rand(10)
@@ -298,6 +301,7 @@ def test_the_same_configuration_twice_leaves_the_same_rows(data: Dataset) -> Non
     assert "cumulative_compute" in REPRODUCIBLE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_restored_comparison_continues_bit_for_bit(data: Dataset, optimizer: dict[str, Any]) -> None:
     config = trial(**optimizer, schedule__name="cosine", epochs=3)

@@ -40,6 +40,7 @@ def test_fcnet_has_one_hidden_layer(hidden: int, channels: int, classes: int) ->
     assert count(build(f"FCNet{hidden}", channels, classes)) == (inputs + 1) * hidden + (hidden + 1) * classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("channels", "classes"), [(1, 10), (3, 5)])
 def test_a_gradient_reaches_every_parameter_from_logits_of_the_right_shape(

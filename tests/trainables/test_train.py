@@ -151,6 +151,7 @@ ALGORITHMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_thesiss_algorithms_leave_the_same_parameters_bit_for_bit(make_dataset, algorithm: str) -> None:
     data, method = make_dataset(train=45), MethodConfig(**ALGORITHMS[algorithm])

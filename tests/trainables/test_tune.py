@@ -60,6 +60,7 @@ def test_the_rows_are_bit_identical_to_those_of_a_plain_process() -> None:
     assert reproducible(rows) == reproducible(alone(prepare(TrialConfig.from_dotted(TRIAL), RUNTIME)))
 
 
+@pytest.mark.slow
 def test_an_actor_that_is_reused_leaks_nothing_into_the_next_trial() -> None:
     trainable = ComparisonTrainable(settings())
     other = settings(metric="filtered/test_mean_loss")
@@ -73,6 +74,7 @@ def test_an_actor_that_is_reused_leaks_nothing_into_the_next_trial() -> None:
         assert [result["epoch"] for result in reused] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [{}, {"optimizer.name": "Adam"}, {"schedule.name": "cosine"}])
 def test_a_trial_that_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: Path, optimizer: dict[str, Any]) -> None:
     values = settings()

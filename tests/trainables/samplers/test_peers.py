@@ -125,6 +125,7 @@ def rows(comparison: Comparison) -> list[tuple[object, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_peers_are_arms_that_restore_in_mid_run(config: TrialConfig, tmp_path) -> None:
     runtime = Runtime(device="cpu")
     undisturbed = rows(prepare(config, runtime))

@@ -25,7 +25,7 @@ COUNTED: dict[str, Callable[[int], Selector]] = {
     "uniform": selectors.uniform,
     "loss_weighted": selectors.loss_weighted,
 }
-MANY = 1000
+MANY = 600
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -120,6 +120,7 @@ def test_loss_weighted_draws_one_after_the_other_in_proportion_to_the_losses_tha
     assert is_fair(counts, sequential)
 
 
+@pytest.mark.slow
 def test_a_chi_square_test_can_fail() -> None:
     losses = [1.0, 2.0, 3.0, 4.0]
     counts = Counter(tuple(select(selectors.loss_weighted(1), losses, seed)) for seed in range(MANY))
@@ -152,6 +153,7 @@ def test_q_splits_buckets_have_every_candidate_once(losses: list[float], buckets
     assert sorted(everything) == list(range(len(losses)))
 
 
+@pytest.mark.slow
 def test_q_split_draws_uniformly_within_buckets() -> None:
     losses = [1.0, 8.0, 1.0, 1.0, 1.0, 4.0, 1.0, 3.0]  # 1 1 1 1 1 3 4 | 8: cumulative 1 2 3 4 5 8 12 20, split at 10
     low, high = [0, 2, 3, 4, 6, 7, 5], [1]
