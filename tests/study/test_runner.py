@@ -153,7 +153,7 @@ def test_a_study_directory_holds_experiment_manifest_records_wandb_and_rays_tree
     names = {path.name for path in study.path.iterdir()}
     assert names == {"experiment.yaml", "manifest.json", "study.sqlite", "ray", "wandb"}
     assert study.manifest["versions"]["ray"]
-    assert study.manifest["seeds"] == {"search": 0, "training": 0}
+    assert study.manifest["seeds"] == {"search": 0, "training": "searched"}
     assert len(list(study.path.glob("wandb/offline-run-*/*.wandb"))) == len(study.trials)
 
 
