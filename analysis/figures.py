@@ -25,6 +25,8 @@ NEUTRAL = "#6b6b6b"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, told apart by people with colour-blindness."""
 DASHES = ("-", "--", "-.", ":")
+LEGEND_WIDTH = 110
+"""Characters side by side in the legend; arms that do not fit take further lines."""
 
 PANELS = (
     *("train_accuracy", "test_accuracy", "train_worst_loss"),
@@ -131,7 +133,8 @@ def nine_panels(study: Study, trial_id: str, path: Path) -> Path:
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
     handles = axes.flat[0].get_lines()[: len(names)]
-    figure.legend(handles, names, loc="outside lower center", ncols=max(len(names), 1), frameon=False, fontsize=11)
+    columns = max(min(LEGEND_WIDTH // (max(map(len, names), default=0) + 6), len(names)), 1)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
     heading = fill(caption(study, trial_id), 105).replace("$", r"\$")  # a dollar would start a formula
     figure.suptitle(heading, fontsize=12)
     return _save(figure, path)

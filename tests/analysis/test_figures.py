@@ -23,6 +23,14 @@ def test_nine_panels_have_every_arm_against_epochs(trial, study):
     assert nine[8].unit == "s"
 
 
+@pytest.mark.slow
+def test_the_legend_of_many_arms_stays_within_the_picture(trial, study, tmp_path):
+    arms = {f"arm_with_a_long_name_{number}": [0.1, 0.5] for number in range(12)}
+    loaded = study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6], **arms}))
+    ink = imread(nine_panels(loaded, "trial0", tmp_path / "nine.png"))[..., :3].min(axis=2) < 0.5
+    assert not ink[:, [0, 1, -2, -1]].any()
+
+
 def test_losses_are_logarithmic_where_they_are_positive(trial, study):
     changes = {("filtered", 1): {"train_mean_loss": 0.0}, ("archetype", 1): {"test_q90_loss": None}}
     nine = panels(study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes)), "trial0")
