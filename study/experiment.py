@@ -127,6 +127,11 @@ class Experiment(Frozen):
         return self.search.trials or len(domains.grid(self.space, self.fixed))
 
     @property
+    def longest(self) -> int:
+        """Epochs of the longest comparison."""
+        return max(TrialConfig.from_dotted(corner).epochs for corner in self.corners())
+
+    @property
     def cost(self) -> int:
         """Epochs that the study trains at most, every arm's counted."""
         if self.search.name == "grid":
@@ -225,11 +230,10 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
         experiment.trials  # noqa: B018
     except SpaceError as error:
         errors.append(f"space: {error}")
-    longest = max(TrialConfig.from_dotted(corner).epochs for corner in experiment.corners())
-    if experiment.scheduler.name != "none" and experiment.scheduler.grace_period > longest:
+    if experiment.scheduler.name != "none" and experiment.scheduler.grace_period > experiment.longest:
         errors.append(
-            f"scheduler.grace_period: {experiment.scheduler.grace_period} is more than the {longest} epochs of a "
-            "comparison; lower it, or set scheduler.name to none"
+            f"scheduler.grace_period: {experiment.scheduler.grace_period} is more than the {experiment.longest} epochs "
+            "of a comparison; lower it, or set scheduler.name to none"
         )
     if experiment.search.name != "grid" and not experiment.space and experiment.trials > 1:
         errors.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,14 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+
+from search_spaces.convert import to_tune
 from study import cluster, manifest
 from study.experiment import Experiment
 from study.preflight import runtime, under_ray
 from study.recorder import Recorder
-from study.watch import Display, Watch
+from study.searcher import OptunaSearcher, create_study
+from study.watch import Display, TuneWatch, Watch, not_finite
 from study.weights_and_biases import WandbLogger
 from trainables.comparison import prepare, report
 from trainables.config import TrialConfig, metric_mode
+from trainables.tune import ComparisonTrainable
 
 EXPERIMENT = "experiment.yaml"
 RAY = "ray"
@@ -83,23 +91,11 @@ def run(experiment: Experiment, folder: Path, display: Display, say: Callable[[s
 
 
 def _gpus(share: float) -> int:
-    import torch
-
     return torch.cuda.device_count() if share else 0
 
 
 def tuner(experiment: Experiment, folder: Path, watch: Watch) -> Any:
     """The Tune run of an experiment; Ray must have been started."""
-    import logging
-
-    from ray import tune
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
-
-    from search_spaces.convert import to_tune
-    from study.searcher import OptunaSearcher, create_study
-    from study.watch import TuneWatch
-    from trainables.tune import ComparisonTrainable
-
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search, objective, resources = experiment.search, experiment.objective, experiment.resources
     shared = {"runtime": under_ray(experiment).model_dump(), "objective": objective.model_dump()}
@@ -117,7 +113,7 @@ def tuner(experiment: Experiment, folder: Path, watch: Watch) -> Any:
             time_attr="epoch",
             metric=experiment.scheduler.metric or "objective",
             mode=metric_mode(experiment.scheduler.metric or objective.metric),
-            max_t=max(TrialConfig.from_dotted(corner).epochs for corner in experiment.corners()),
+            max_t=experiment.longest,
             grace_period=experiment.scheduler.grace_period,
             reduction_factor=experiment.scheduler.reduction_factor,
         )
@@ -165,10 +161,8 @@ def train(
             value = experiment.objective.value(metrics, config.baseline)
             watch.add("comparison", rows, value, comparison.trace() if experiment.trace else ())
             on_epoch(metrics)
-        status = "diverged" if comparison.diverged else "finished"
-        error = f"training loss is not finite: {', '.join(comparison.diverged)}" if comparison.diverged else None
-        watch.end("comparison", status, comparison.epoch, value, error)
-    return status
+        watch.end("comparison", comparison.status, comparison.epoch, value, not_finite(comparison.diverged))
+    return comparison.status
 
 
 @contextmanager

@@ -76,6 +76,11 @@ def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
 
 
+def not_finite(arms: Sequence[str]) -> str | None:
+    """The error of a trial in which these arms diverged; None where none did."""
+    return f"training loss is not finite: {', '.join(arms)}" if arms else None
+
+
 def _error(trial: Trial) -> str:
     """What a failed trial raised, as Ray wrote it down, without colours."""
     file = Path(trial.error_file or "")
@@ -110,8 +115,7 @@ class TuneWatch(Callback):
         """The trial finished, diverged, or was stopped by the scheduler while it ran."""
         last = trial.last_result
         status = "stopped" if last["status"] == "running" else last["status"]
-        error = f"training loss is not finite: {', '.join(last['diverged'])}" if status == "diverged" else None
-        self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], error)
+        self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], not_finite(last["diverged"]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial raised, or its worker died."""

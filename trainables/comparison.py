@@ -179,6 +179,13 @@ class Comparison:
         """Whether the last epoch is trained or an arm has diverged."""
         return bool(self.diverged) or self.epoch >= self.config.epochs
 
+    @property
+    def status(self) -> str:
+        """``running``, ``finished`` or ``diverged``, as :data:`~trainables.records.STATUSES` spells them."""
+        if self.diverged:
+            return "diverged"
+        return "finished" if self.done else "running"
+
     def state_dict(self) -> dict[str, Any]:
         """Everything; loads with ``torch.load(weights_only=True)``."""
         return {

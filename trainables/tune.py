@@ -46,7 +46,7 @@ class ComparisonTrainable(tune.Trainable):
             "steps": self.comparison.trace() if self.runtime.trace else [],
             "epoch": self.comparison.epoch,
             "diverged": diverged,
-            "status": "diverged" if diverged else "finished" if self.comparison.done else "running",
+            "status": self.comparison.status,
             "objective": float("nan") if diverged else self.objective.value(metrics, trial.baseline),
             "done": self.comparison.done,
             **metrics,
