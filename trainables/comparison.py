@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
-from trainables.config import MethodConfig, Runtime, TrialConfig
+from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
 from trainables.metrics import evaluate
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
@@ -154,6 +154,7 @@ class Comparison:
         for name, method in sorted(config.arms.items(), key=lambda arm: arm[1].like is not None):  # followers last
             others = {arm.name: arm.sampler for arm in self.arms}
             self.arms.append(Arm(name, method, config, data, device, others))
+        self.chance = float(torch.bincount(data.train.labels).max()) / len(data.train.labels)
         self.epoch = -1
         self.diverged: list[str] = []
 
@@ -185,6 +186,11 @@ class Comparison:
         if self.diverged:
             return "diverged"
         return "finished" if self.done else "running"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended before its last epoch; None if it did not."""
+        return f"training loss is not finite: {', '.join(self.diverged)}" if self.diverged else None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything; loads with ``torch.load(weights_only=True)``."""
@@ -232,6 +238,20 @@ def resolve_device(runtime: Runtime) -> torch.device:
 def diverged(rows: Iterable[Row]) -> list[str]:
     """The arms whose mean training loss is not finite."""
     return [str(row["arm"]) for row in rows if not math.isfinite(float(row["train_mean_loss"] or 0))]
+
+
+def dead(rows: Iterable[Row], chance: float, settings: DeadRun) -> str | None:
+    """Why a comparison with these rows of its last epoch is given up; None where an arm learns, or may yet.
+
+    ``chance`` is the accuracy of always naming the most frequent class.
+    """
+    accuracies = [float(row["train_accuracy"] or 0) for row in rows if settings.epochs == row["epoch"]]
+    if not accuracies or max(accuracies) > chance + settings.margin:
+        return None
+    return (
+        f"dead: after epoch {settings.epochs} no arm's training accuracy is over {chance + settings.margin:.3f} "
+        f"(dead_run: chance {chance:.3f} + margin {settings.margin})"
+    )
 
 
 def report(rows: Sequence[Row], baseline: str, treatment: str) -> dict[str, float]:

@@ -434,7 +434,10 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def metric_mode(metric: str) -> Literal["max", "min"]:
+Mode = Literal["max", "min"]
+
+
+def metric_mode(metric: str) -> Mode:
     """Whether larger or smaller is better in ``gap/METRIC`` or ``ARM/METRIC``, as the metric's declaration says.
 
     Raises:
@@ -447,36 +450,68 @@ def metric_mode(metric: str) -> Literal["max", "min"]:
 
 
 class Objective(Frozen):
-    """What a search optimizes and a scheduler looks at: one number per epoch of a comparison.
+    """What a search optimizes: one number per epoch of a comparison, or several that are traded off.
 
     A gap alone rewards a baseline that fails to learn. Where the baseline's validation accuracy (training accuracy, if
     nothing is held out) is below ``baseline_floor``, a win counts for nothing, a loss still counts as a loss, and what
     the baseline lacks is subtracted: the value is below 0, and the further, the worse the baseline.
     """
 
-    metric: str = Field("gap/validation_accuracy", description="gap/METRIC or ARM/METRIC")
-    baseline_floor: float = Field(0.0, ge=0, le=1)
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        "gap/validation_accuracy", description="gap/METRIC or ARM/METRIC; a list for several objectives"
+    )
+    baseline_floor: float = Field(0.5, ge=0, le=1, description="accuracy below which the baseline has not learned")
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, metric: str) -> str:
-        metric_mode(metric)
-        return metric
+    def _known(cls, metric: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        several = (metric,) if isinstance(metric, str) else metric
+        for one in several:
+            try:
+                metric_mode(one)
+            except ValueError as error:
+                raise ValueError(f"{one!r}: {error}" if len(several) > 1 else str(error)) from None
+        if len(set(several)) < len(several):
+            raise ValueError(f"names a metric twice: {', '.join(several)}")
+        return metric if len(several) > 1 or isinstance(metric, str) else metric[0]
 
     @property
-    def mode(self) -> Literal["max", "min"]:
-        """Whether larger or smaller is better, as the metric's declaration says."""
-        return metric_mode(self.metric)
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics, be it one or several."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
 
-    def value(self, report: Mapping[str, Any], baseline: str) -> float:
-        """The objective's value in a comparison's report; NaN where the metric is missing."""
-        value = report.get(self.metric)
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Whether each metric's largest or smallest value is best, as its declaration says."""
+        return tuple(metric_mode(metric) for metric in self.metrics)
+
+    def values(self, report: Mapping[str, Any], baseline: str) -> list[float]:
+        """The value of every metric in a comparison's report; NaN where it is missing."""
+        accuracy = report.get(f"{baseline}/validation_accuracy", report.get(f"{baseline}/train_accuracy"))
+        lacking = max(self.baseline_floor - accuracy, 0.0) if accuracy is not None else 0.0
+        return [self._value(report.get(metric), metric, lacking) for metric in self.metrics]
+
+    @staticmethod
+    def _value(value: float | None, metric: str, lacking: float) -> float:
         if value is None:
             return math.nan
-        accuracy = report.get(f"{baseline}/validation_accuracy", report.get(f"{baseline}/train_accuracy"))
-        if self.metric.startswith("gap/") and accuracy is not None and accuracy < self.baseline_floor:
-            return min(float(value), 0.0) - (self.baseline_floor - accuracy)
-        return float(value)
+        return min(float(value), 0.0) - lacking if lacking and metric.startswith("gap/") else float(value)
+
+
+class DeadRun(Frozen):
+    """When a comparison is given up because nothing in it learns. (A loss that is not finite always ends one.)"""
+
+    epochs: PositiveInt | None = Field(None, description="epochs after which no arm may be at chance; None: any")
+    margin: float = Field(0.02, ge=0, le=1, description="training accuracy over chance that still counts as chance")
+
+
+class Recovery(Frozen):
+    """What is done so that nothing is lost."""
+
+    checkpoint_seconds: float = Field(10, ge=0, description="time between a comparison's checkpoints; 0: every epoch")
+    checkpoints: int = Field(2, ge=1, description="checkpoints kept of a comparison that trains")
+    max_failures: int = Field(2, ge=0, description="times that a comparison is tried again from its checkpoint")
+    hang_seconds: float = Field(3600, gt=0, description="an epoch of a comparison that takes longer is ended")
 
 
 class Runtime(Frozen):
@@ -486,3 +521,4 @@ class Runtime(Frozen):
     threads: PositiveInt = Field(1, description="CPU threads of torch; results are bit-identical for the same number")
     data_dir: str = Field("data", description="folder of the torchvision data sets")
     trace: bool = Field(False, description="whether to keep a record of every update")
+    memory_gib: float | None = Field(None, gt=0, description="memory that this process may allocate; None: any")

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+from trainables import fetch
 from trainables.config import DatasetConfig
 from trainables.seeds import generator, permutation
 
@@ -36,6 +37,13 @@ TORCHVISION_NAME = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
 }
+FOLDER = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+"""Where torchvision puts each data set, under its root."""
 CLASSES = {"mnist5k": 10, "mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
 CHANNELS = {"mnist5k": 1, "mnist": 1, "fashion_mnist": 1, "cifar10": 3, "cifar100": 3}
 
@@ -90,7 +98,7 @@ def load(config: DatasetConfig, data_dir: str, device: torch.device) -> Dataset:
         DatasetError: it is not there (says where it was looked for), a file is damaged (says which and how), or a
             subset is larger than the data.
     """
-    train, test = read(config.name, Path(data_dir))
+    train, test = read(config.name, data_dir)
     classes = config.classes or CLASSES[config.name]
     if classes > CLASSES[config.name]:
         raise DatasetError(f"dataset.classes is {classes}, but {config.name} has {CLASSES[config.name]} classes")
@@ -166,13 +174,17 @@ def _classes(labels: Int64[Tensor, " n"]) -> Iterator[tuple[int, Int64[Tensor, "
         yield label, (labels == label).nonzero().flatten()
 
 
-def read(name: str, data_dir: Path) -> tuple[Split, Split]:
-    """Training and test samples of the data set ``name``, whole, on the CPU."""
+def read(name: str, data_dir: str) -> tuple[Split, Split]:
+    """Training and test samples of the data set ``name``, whole, on the CPU; ``data_dir`` is a folder or URI."""
     if name == "mnist5k":
         return _mnist5k()
+    try:
+        root = fetch.local(data_dir, FOLDER[name])
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{name} cannot be fetched from {data_dir}: {error}") from None
     if name in ("cifar10", "cifar100"):
-        return _cifar(name, data_dir)
-    folders = [data_dir / TORCHVISION_NAME[name] / "raw"]
+        return _cifar(name, root)
+    folders = [root / FOLDER[name]]
     if name == "fashion_mnist":
         folders.append(DEBIAN_FASHION_MNIST)
     return _idx_split(name, folders, "train"), _idx_split(name, folders, "t10k")

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+FORMAT = 2
+"""Of a study's SQLite file, kept there as ``user_version``; 0 is a file from before formats were numbered."""
+
 SPLITS = ("train", "validation", "test")
 EVALUATION_METRICS = (
     "accuracy",
@@ -118,8 +121,9 @@ STEP_COLUMNS = (
 TRIAL_COLUMNS = (
     Column("trial_id", "str", "", "the comparison"),
     Column("number", "int", "", "its place in the study, from 0"),
+    Column("configuration", "str", "", "digest of its configuration without the seed: comparisons that differ in seed"),
     Column("status", "str", "", "one of STATUSES"),
-    Column("error", "str", "", "what went wrong, if the trial failed or diverged"),
+    Column("error", "str", "", "what went wrong, or why the trial was stopped"),
     Column("started", "float", "s", "Unix time of its start"),
     Column("ended", "float", "s", "Unix time of its end"),
     Column("objective", "float", "", "the search's objective at its last epoch"),

@@ -2,61 +2,163 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from ray import tune
 
-from trainables.comparison import prepare, report
-from trainables.config import Objective, Runtime, TrialConfig
+from trainables.checkpoints import Checkpoints
+from trainables.comparison import dead, prepare, report
+from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
 
 CHECKPOINT = "comparison.pt"
+HANG = "hang.txt"
+GIBIBYTE = 2**30
 
 
 class ComparisonTrainable(tune.Trainable):
     """One ``step`` is one epoch of every arm; the first also leaves the rows of epoch 0, before training.
 
-    Its configuration has three parts: ``trial`` (dotted keys of a TrialConfig), ``runtime`` and ``objective``.
-    A result has the rows (``rows``; ``steps``, if traced), the search's scalar (``objective``), ``epoch``, ``status``
-    (running, finished or diverged), the diverged arms and the metrics of :func:`trainables.comparison.report`.
-    A diverged comparison is done, with objective NaN.
+    Its configuration has the parts ``trial`` (dotted keys of a TrialConfig), ``runtime``, ``objective``, ``dead_run``,
+    ``recovery``, and ``checkpoints``: this comparison's own folder, or None to keep none.
+    A result has the rows (``rows``; ``steps``, if traced), the search's numbers (``objectives``, and the first of them
+    as ``objective``), ``epoch``, ``status`` (running, finished, diverged, stopped or failed), its ``reason`` and the
+    metrics of :func:`trainables.comparison.report`. A diverged comparison is done, with objectives NaN; and so is one
+    whose data or configuration cannot be: to try that again would not help.
+
+    A comparison starts from the newest of its checkpoints that verifies: so it goes on after its worker died, in
+    whatever process and on whatever node. They are written at the beginning of a step, when the driver has recorded
+    the epoch that they hold, and thus never hold what the record lacks.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the comparison anew; nothing of an earlier trial in this actor is kept but the data set."""
         self.objective = Objective.model_validate(config["objective"])
         self.runtime = Runtime.model_validate(config["runtime"])
-        self.comparison = prepare(TrialConfig.from_dotted(config["trial"]), self.runtime)
+        self.dead_run = DeadRun.model_validate(config["dead_run"])
+        self.recovery = Recovery.model_validate(config["recovery"])
+        self.trial = TrialConfig.from_dotted(config["trial"])
+        self.folder: str | None = config["checkpoints"]
+        self.checkpoints = Checkpoints(self.folder, self.recovery.checkpoints) if self.folder else None
+        self.saved_at = time.monotonic()
+        self.hang = _traceback_file(self.folder)
+        _limit_memory(self.runtime.memory_gib)
+        self.trouble: Exception | None = None
+        try:
+            with self._watched():
+                self.comparison = self._continued()
+        except Exception as error:  # for the first step to raise: Tune never tries again what fails in reset_config
+            self.trouble = error
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's configuration, so that Tune reuses this actor."""
+        self.cleanup()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Advance every arm by one epoch."""
-        trial = self.comparison.config
-        before = self.comparison.step() if self.comparison.epoch < 0 else []
-        rows = [] if self.comparison.done else self.comparison.step()
-        metrics = report(rows or before, trial.baseline, trial.treatment)
-        diverged = self.comparison.diverged
+        if self.trouble:
+            return self._refusal(self.trouble)
+        with self._watched():
+            trouble = self._save_if_due()
+            before = self.comparison.step() if self.comparison.epoch < 0 else []
+            rows = [] if self.comparison.done else self.comparison.step()
+        metrics = report(rows or before, self.trial.baseline, self.trial.treatment)
+        objectives = self.objective.values(metrics, self.trial.baseline)
+        status, reason = self.comparison.status, self.comparison.reason
+        if status == "diverged":
+            objectives = [float("nan")] * len(objectives)
+        elif status == "running" and (reason := dead(rows, self.comparison.chance, self.dead_run)):
+            status = "stopped"
         return {
             "rows": before + rows,
             "steps": self.comparison.trace() if self.runtime.trace else [],
             "epoch": self.comparison.epoch,
-            "diverged": diverged,
-            "status": self.comparison.status,
-            "objective": float("nan") if diverged else self.objective.value(metrics, trial.baseline),
-            "done": self.comparison.done,
+            "status": status,
+            "reason": reason,
+            "trouble": trouble,
+            "objective": objectives[0],
+            "objectives": objectives,
+            "done": status != "running",
             **metrics,
         }
 
+    def _refusal(self, error: Exception) -> dict[str, Any]:
+        """The one result of a comparison that cannot be; what may go better another time is raised."""
+        if not isinstance(error, ValueError):
+            raise error
+        values = [float("nan")] * len(self.objective.metrics)
+        nothing: dict[str, Any] = {"rows": [], "steps": [], "epoch": 0, "trouble": None, "done": True}
+        return {**nothing, "status": "failed", "reason": str(error), "objective": values[0], "objectives": values}
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write everything that the comparison's future depends on."""
+        """Write everything that the comparison's future depends on, where Tune itself asks for it."""
         torch.save(self.comparison.state_dict(), Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from a checkpoint; no pickled code is read."""
+        """Continue from what :meth:`save_checkpoint` wrote; no pickled code is read."""
         path = Path(checkpoint_dir) / CHECKPOINT
         self.comparison.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+    def _continued(self) -> Any:
+        """The comparison at its newest checkpoint that can be used, or at its start."""
+        for _, state in self.checkpoints.newest() if self.checkpoints else ():
+            comparison = prepare(self.trial, self.runtime)
+            try:
+                comparison.load_state_dict(state)
+            except (ValueError, KeyError, RuntimeError):  # of another configuration, or another version of the program
+                continue
+            return comparison
+        return prepare(self.trial, self.runtime)
+
+    def _save_if_due(self) -> str | None:
+        """Keep a checkpoint of the epoch before; what went wrong, for that ends no training."""
+        due = time.monotonic() - self.saved_at >= self.recovery.checkpoint_seconds
+        if self.checkpoints is None or self.comparison.epoch < 0 or not due:
+            return None
+        self.saved_at = time.monotonic()
+        try:
+            self.checkpoints.save(self.comparison.epoch, self.comparison.state_dict())
+        except OSError as error:
+            return f"no checkpoint of epoch {self.comparison.epoch} could be written to {self.folder}: {error}"
+        return None
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process, whatever it hangs in, when the time is over; where it hung stands in the file HANG."""
+        faulthandler.dump_traceback_later(self.recovery.hang_seconds, exit=True, file=self.hang)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def cleanup(self) -> None:
+        """Close what is open."""
+        if self.hang is not sys.__stderr__:
+            self.hang.close()
+
+
+def _traceback_file(folder: str | None) -> TextIO:
+    """Where the watchdog writes: beside the checkpoints, where that is a folder that can be written."""
+    if folder and "://" not in folder:
+        with contextlib.suppress(OSError):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            return (Path(folder) / HANG).open("w")
+    assert sys.__stderr__ is not None
+    return sys.__stderr__
+
+
+def _limit_memory(gibibytes: float | None) -> None:
+    """Let a comparison that allocates too much fail alone, by a MemoryError, before the machine is short of memory."""
+    if gibibytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * GIBIBYTE), hard))

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from trainables import comparison, records
-from trainables.comparison import Arm, Comparison, diverged, prepare, report, resolve_device
-from trainables.config import MethodConfig, Runtime, TrialConfig
+from trainables.comparison import Arm, Comparison, dead, diverged, prepare, report, resolve_device
+from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
 from trainables.samplers import Views
@@ -384,6 +384,53 @@ def test_only_arms_without_a_finite_training_loss_have_diverged(loss: float) -> 
     rows = [{"arm": "a", "train_mean_loss": 0.0}, {"arm": "b", "train_mean_loss": loss}]
     assert diverged(rows) == ["b"]
     assert diverged(rows[:1]) == []
+
+
+def test_why_a_comparison_ended_early_is_said_and_of_one_that_did_not_nothing(data: Dataset) -> None:
+    _, finished = run(trial(epochs=1), data)
+    assert (finished.status, finished.reason) == ("finished", None)
+    started = Comparison(trial(), data, CPU)
+    started.step()
+    assert (started.status, started.reason) == ("running", None)
+    _, lost = run(trial(optimizer__lr=1e30), data)
+    assert lost.status == "diverged"
+    assert lost.reason == f"training loss is not finite: {', '.join(lost.diverged)}"
+
+
+def learning(*accuracies: float | None, epoch: int = 3) -> list[Row]:
+    return [{"arm": f"arm{i}", "epoch": epoch, "train_accuracy": value} for i, value in enumerate(accuracies)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "given_up"),
+    [
+        (learning(0.25, 0.26), True),
+        (learning(0.1, 0.27), True),
+        (learning(0.1, 0.28), False),  # one arm learns
+        (learning(0.9, 0.9), False),
+        (learning(None, 0.2), True),
+        (learning(0.2, 0.2, epoch=2), False),  # too early
+        (learning(0.2, 0.2, epoch=4), False),  # it was looked at before
+        ([], False),
+    ],
+)
+def test_a_comparison_is_dead_where_no_arm_is_over_chance_after_so_many_epochs(rows: list[Row], given_up: bool) -> None:
+    reason = dead(rows, 0.25, DeadRun(epochs=3))
+    assert (reason is not None) is given_up
+    if reason is not None:
+        assert reason == (
+            "dead: after epoch 3 no arm's training accuracy is over 0.270 (dead_run: chance 0.250 + margin 0.02)"
+        )
+    assert dead(rows, 0.25, DeadRun()) is None
+
+
+def test_chance_is_the_share_of_the_most_frequent_class(make_dataset) -> None:
+    assert Comparison(trial(), make_dataset(train=48), CPU).chance == 0.25
+    assert Comparison(trial(), make_dataset(train=45), CPU).chance == 12 / 45
+    noisy = {"dataset.label_noise": 0.5, "dataset.samples_per_class": 20, "model.name": "FCNet4"}
+    started = prepare(TrialConfig.from_dotted(noisy), Runtime(device="cpu"))
+    labels = started.arms[0].data.train.labels
+    assert started.chance == max(labels.tolist().count(label) for label in range(10)) / len(labels) > 0.1
 
 
 # ----------------------------------------------------------------------------------------------------------- report

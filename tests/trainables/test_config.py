@@ -20,11 +20,14 @@ from trainables.config import (
     Constant,
     Cosine,
     DatasetConfig,
+    DeadRun,
     Exponential,
+    Frozen,
     MethodConfig,
     ModelConfig,
     MultiStep,
     Objective,
+    Recovery,
     Runtime,
     TrialConfig,
     flatten,
@@ -467,8 +470,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_the_objectives_mode_is_the_metrics_direction_for_an_arm_and_max_for_a_gap(name: str) -> None:
     direction = BY_NAME[name].direction
-    assert Objective(metric=f"filtered/{name}").mode == {1: "max", -1: "min"}[direction]
-    assert Objective(metric=f"gap/{name}").mode == "max"
+    assert Objective(metric=f"filtered/{name}").modes == ({1: "max", -1: "min"}[direction],)
+    assert Objective(metric=f"gap/{name}").modes == ("max",)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "gap/accuracy", "gap/", "/train_accuracy", "gap/epoch", "gap/arm"])
@@ -477,9 +480,45 @@ def test_an_objective_of_no_metric_is_refused(metric: str) -> None:
         Objective(metric=metric)
 
 
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ((), "at least 1 item"),
+        (("gap/test_accuracy", "gap/test_accuracy"), "names a metric twice: gap/test_accuracy, gap/test_accuracy"),
+        (("gap/test_accuracy", "gap/steps"), "'gap/steps': must be gap/METRIC or ARM/METRIC"),
+        (("gap/test_accuracy", 5), "valid string"),
+    ],
+)
+def test_several_objectives_of_which_one_is_none_are_refused(metric: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Objective(metric=metric)
+
+
+def test_several_objectives_have_a_mode_and_a_value_each() -> None:
+    objective = Objective(metric=("gap/test_accuracy", "filtered/cumulative_compute", "gap/test_mean_loss"))
+    assert objective.modes == ("max", "min", "max")
+    report = {"gap/test_accuracy": 0.3, "filtered/cumulative_compute": 7.0, "archetype/validation_accuracy": 0.9}
+    first, second, third = objective.values(report, "archetype")
+    assert (first, second) == (0.3, 7.0)
+    assert math.isnan(third)
+    first, second, _ = objective.values(report | {"archetype/validation_accuracy": 0.2}, "archetype")
+    assert (first, second) == (pytest.approx(-0.3), 7.0)  # the floor is of each gap, and of gaps alone
+    assert Objective.model_validate(objective.model_dump(mode="json")) == objective
+
+
+def test_a_list_of_one_objective_is_that_objective() -> None:
+    assert Objective(metric=("gap/test_accuracy",)) == Objective(metric="gap/test_accuracy")
+    assert Objective().metrics == ("gap/validation_accuracy",)
+
+
+def valued(objective: Objective, report: dict[str, float]) -> float:
+    (value,) = objective.values(report, "archetype")
+    return value
+
+
 def floored(metric: str, floor: float, gap: float, accuracy: float) -> float:
     report = {metric: gap, "archetype/validation_accuracy": accuracy, "archetype/train_accuracy": 1 - accuracy}
-    return Objective(metric=metric, baseline_floor=floor).value(report, "archetype")
+    return valued(Objective(metric=metric, baseline_floor=floor), report)
 
 
 @pytest.mark.parametrize(
@@ -509,18 +548,53 @@ def test_no_gap_over_a_baseline_below_the_floor_beats_an_honest_win(
 def test_the_floor_looks_at_training_accuracy_where_nothing_is_held_out() -> None:
     objective = Objective(metric="gap/train_mean_loss", baseline_floor=0.5)
     low, high = ({"gap/train_mean_loss": 2.0, "archetype/train_accuracy": accuracy} for accuracy in (0.1, 0.6))
-    assert objective.value(low, "archetype") == pytest.approx(-0.4)
-    assert objective.value(high, "archetype") == 2.0
+    assert valued(objective, low) == pytest.approx(-0.4)
+    assert valued(objective, high) == 2.0
+
+
+def test_a_baseline_has_learned_at_half_where_nobody_says_otherwise() -> None:
+    low, high = ({"gap/validation_accuracy": 0.4, "archetype/validation_accuracy": a} for a in (0.49, 0.5))
+    assert valued(Objective(), low) == pytest.approx(-0.01)
+    assert valued(Objective(), high) == 0.4
+    assert valued(Objective(baseline_floor=0), low) == 0.4
+
+
+def test_a_gap_over_a_baseline_that_diverged_is_no_number() -> None:
+    report = {"gap/train_mean_loss": 0.4, "archetype/validation_accuracy": math.nan}
+    assert math.isnan(valued(Objective(metric="gap/train_mean_loss"), report))
 
 
 def test_the_floor_is_of_gaps_alone() -> None:
     objective = Objective(metric="filtered/test_accuracy", baseline_floor=0.9)
-    assert objective.value({"filtered/test_accuracy": 0.7, "archetype/train_accuracy": 0.1}, "archetype") == 0.7
+    assert valued(objective, {"filtered/test_accuracy": 0.7, "archetype/train_accuracy": 0.1}) == 0.7
 
 
 def test_an_objective_whose_metric_is_missing_or_nan_is_nan() -> None:
     objective = Objective(baseline_floor=0.5)
-    assert math.isnan(objective.value({"archetype/train_accuracy": 0.9}, "archetype"))
+    assert math.isnan(valued(objective, {"archetype/train_accuracy": 0.9}))
     for accuracy in (0.1, 0.9):
         report = {"gap/validation_accuracy": math.nan, "archetype/validation_accuracy": accuracy}
-        assert math.isnan(objective.value(report, "archetype"))
+        assert math.isnan(valued(objective, report))
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "message"),
+    [
+        (DeadRun, {"epochs": 0}, "greater than 0"),
+        (DeadRun, {"margin": 1.5}, "less than or equal to 1"),
+        (Recovery, {"checkpoint_seconds": -1}, "greater than or equal to 0"),
+        (Recovery, {"checkpoints": 0}, "greater than or equal to 1"),
+        (Recovery, {"max_failures": -1}, "greater than or equal to 0"),
+        (Recovery, {"hang_seconds": 0}, "greater than 0"),
+        (Recovery, {"hang_second": 1}, "Extra inputs"),
+        (Runtime, {"memory_gib": 0}, "greater than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(model: type[Frozen], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        model.model_validate(values)
+
+
+def test_nothing_is_given_up_as_dead_and_no_memory_is_bounded_where_nobody_says_so() -> None:
+    assert DeadRun().epochs is None
+    assert Runtime().memory_gib is None

@@ -1,13 +1,18 @@
 import math
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainables import checkpoints, tune
+from trainables.checkpoints import Checkpoints
 from trainables.comparison import Comparison, prepare
-from trainables.config import Objective, Runtime, TrialConfig
+from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
 from trainables.records import REPRODUCIBLE, Row
-from trainables.tune import ComparisonTrainable
+from trainables.tune import HANG, ComparisonTrainable
 
 TRIAL = {
     "dataset.samples_per_class": 30,
@@ -19,9 +24,40 @@ TRIAL = {
 RUNTIME = Runtime(device="cpu", threads=1)
 
 
-def settings(**objective: Any) -> dict[str, Any]:
-    """A trainable's configuration."""
-    return {"trial": TRIAL, "runtime": RUNTIME.model_dump(), "objective": Objective(**objective).model_dump()}
+def settings(
+    folder: Path | str | None = None,
+    objective: Any = "gap/validation_accuracy",
+    dead_run: DeadRun | None = None,
+    memory_gib: float | None = None,
+    hang_seconds: float = 600,
+    **trial: Any,
+) -> dict[str, Any]:
+    """A trainable's configuration; with a folder, a checkpoint is written before every epoch but the first."""
+    dotted = {key.replace("__", "."): value for key, value in trial.items()}
+    return {
+        "trial": TRIAL | dotted,
+        "runtime": RUNTIME.model_dump() | {"memory_gib": memory_gib},
+        "objective": Objective(metric=objective, baseline_floor=0).model_dump(),
+        "dead_run": (dead_run or DeadRun()).model_dump(),
+        "recovery": Recovery(checkpoint_seconds=0, hang_seconds=hang_seconds).model_dump(),
+        "checkpoints": None if folder is None else str(folder),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _trainables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what the trainables of a test have opened."""
+    made: list[ComparisonTrainable] = []
+    setup = ComparisonTrainable.setup
+
+    def remembered(self: ComparisonTrainable, config: dict[str, Any]) -> None:
+        made.append(self)
+        setup(self, config)
+
+    monkeypatch.setattr(ComparisonTrainable, "setup", remembered)
+    yield
+    for trainable in made:
+        trainable.stop()
 
 
 def run(trainable: ComparisonTrainable) -> list[dict[str, Any]]:
@@ -29,6 +65,10 @@ def run(trainable: ComparisonTrainable) -> list[dict[str, Any]]:
     while not results[-1]["done"]:
         results.append(trainable.train())
     return results
+
+
+def rows_of(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return reproducible([row for result in results for row in result["rows"]])
 
 
 def reproducible(rows: list[Row]) -> list[tuple[Any, ...]]:
@@ -42,43 +82,198 @@ def alone(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def test_a_result_has_the_rows_the_objective_and_the_metrics_of_one_epoch() -> None:
-    first, *_, last = results = run(ComparisonTrainable(settings(metric="gap/test_accuracy")))
+@pytest.fixture(scope="module")
+def undisturbed() -> list[tuple[Any, ...]]:
+    """The rows of the comparison in a plain process, epoch by epoch."""
+    return reproducible(alone(prepare(TrialConfig.from_dotted(TRIAL), RUNTIME)))
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+def test_a_result_has_the_rows_the_objectives_and_the_metrics_of_one_epoch() -> None:
+    metrics = ("gap/test_accuracy", "filtered/cumulative_compute")
+    first, *_, last = results = run(ComparisonTrainable(settings(objective=metrics)))
     assert [result["epoch"] for result in results] == [1, 2, 3, 4]
     assert [(row["arm"], row["epoch"]) for row in first["rows"]] == [
         ("archetype", 0), ("filtered", 0), ("archetype", 1), ("filtered", 1),
     ]  # fmt: skip
     assert [(row["arm"], row["epoch"]) for row in last["rows"]] == [("archetype", 4), ("filtered", 4)]
-    assert last["objective"] == last["gap/test_accuracy"]
+    assert last["objective"] == last["objectives"][0] == last["gap/test_accuracy"]
+    assert last["objectives"][1] == last["rows"][1]["cumulative_compute"]
     assert last["gap/test_accuracy"] == last["filtered/test_accuracy"] - last["archetype/test_accuracy"]
     assert last["objective"] == last["rows"][1]["test_accuracy"] - last["rows"][0]["test_accuracy"]
     assert [result["status"] for result in results] == ["running"] * 3 + ["finished"]
+    assert [result["reason"] for result in results] == [None] * 4
 
 
-def test_the_rows_are_bit_identical_to_those_of_a_plain_process() -> None:
-    rows = [row for result in run(ComparisonTrainable(settings())) for row in result["rows"]]
-    assert reproducible(rows) == reproducible(alone(prepare(TrialConfig.from_dotted(TRIAL), RUNTIME)))
+def test_the_rows_are_bit_identical_to_those_of_a_plain_process(undisturbed: list[Any]) -> None:
+    assert rows_of(run(ComparisonTrainable(settings()))) == undisturbed
 
 
 @pytest.mark.slow
-def test_an_actor_that_is_reused_leaks_nothing_into_the_next_trial() -> None:
+def test_an_actor_that_is_reused_leaks_nothing_into_the_next_trial(tmp_path: Path) -> None:
     trainable = ComparisonTrainable(settings())
-    other = settings(metric="filtered/test_mean_loss")
-    other["trial"] = {**TRIAL, "model.name": "LeNet", "optimizer.name": "Adam", "optimizer.lr": 0.01, "seed": 5}
+    other = settings(
+        tmp_path,
+        objective="filtered/test_mean_loss",
+        dead_run=DeadRun(epochs=1, margin=0),
+        **{"model.name": "LeNet", "optimizer.name": "Adam", "optimizer.lr": 0.01, "seed": 5},
+    )
     run(trainable)
-    for values in (other, settings()):
-        fresh = [row for result in run(ComparisonTrainable(values)) for row in result["rows"]]
+    for values in (other, settings(dataset__samples_per_class=100_000), settings()):
+        fresh = run(ComparisonTrainable(values | {"checkpoints": None}))
         assert trainable.reset(values)
         reused = run(trainable)
-        assert reproducible([row for result in reused for row in result["rows"]]) == reproducible(fresh)
-        assert [result["epoch"] for result in reused] == [1, 2, 3, 4]
+        assert rows_of(reused) == rows_of(fresh)
+        assert [result["epoch"] for result in reused] == [result["epoch"] for result in fresh]
+        assert [result["reason"] for result in reused] == [result["reason"] for result in fresh]
+
+
+def test_a_diverged_comparison_is_done_and_its_objectives_are_no_numbers() -> None:
+    values = settings(objective=("gap/test_accuracy", "filtered/cumulative_compute"), optimizer__lr=1e12)
+    last = run(ComparisonTrainable(values))[-1]
+    assert (last["status"], last["done"]) == ("diverged", True)
+    assert last["reason"].startswith("training loss is not finite: archetype")
+    assert all(math.isnan(value) for value in (*last["objectives"], last["objective"]))
+    assert last["epoch"] < TRIAL["epochs"]
+
+
+def test_a_dead_comparison_is_stopped_with_the_reason() -> None:
+    results = run(ComparisonTrainable(settings(dead_run=DeadRun(epochs=2), optimizer__lr=1e-9)))
+    assert [result["status"] for result in results] == ["running", "stopped"]
+    assert results[-1]["reason"].startswith("dead: after epoch 2 no arm's training accuracy is over ")
+    assert math.isfinite(results[-1]["objective"])
+    assert len(results[-1]["rows"]) == 2
+    alive = run(ComparisonTrainable(settings(dead_run=DeadRun(epochs=2))))
+    assert alive[-1]["status"] == "finished"
+
+
+def test_a_comparison_whose_data_cannot_be_fails_without_raising_for_to_try_again_would_not_help() -> None:
+    values = settings(objective=("gap/test_accuracy", "gap/test_mean_loss"), dataset__samples_per_class=100_000)
+    (result,) = run(ComparisonTrainable(values))
+    assert (result["status"], result["done"], result["rows"], result["epoch"]) == ("failed", True, [], 0)
+    assert "samples_per_class is 100000, but the smallest class of mnist5k has" in result["reason"]
+    assert [math.isnan(value) for value in result["objectives"]] == [True, True]
+
+
+def test_what_may_go_better_another_time_is_raised_by_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Comparison:
+        raise OSError("the network is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "prepare", broken)
+        trainable = ComparisonTrainable(settings())
+    with pytest.raises(OSError, match="the network is gone"):
+        trainable.train()
+    assert trainable.reset(settings())
+    assert trainable.train()["status"] == "running"
+
+
+# --------------------------------------------------------------------------------------------------------- going on
+
+
+def broken_off(values: dict[str, Any], steps: int = 3) -> None:
+    """A worker that ends without a word after so many epochs; its newest checkpoint is of the one before the last."""
+    trainable = ComparisonTrainable(values)
+    for _ in range(steps):
+        trainable.train()
+
+
+def test_checkpoints_are_never_ahead_of_what_was_reported(tmp_path: Path) -> None:
+    trainable = ComparisonTrainable(settings(tmp_path))
+    kept = Checkpoints(str(tmp_path))
+    for reported in range(1, 5):
+        result = trainable.train()
+        assert [epoch for epoch, _ in kept.newest()] == [epoch for epoch in (reported - 1, reported - 2) if epoch > 0]
+        assert result["trouble"] is None
+
+
+@pytest.mark.parametrize("arms", [{}, {"optimizer.name": "Adam", "optimizer.lr": 0.01, "schedule.name": "cosine"}])
+def test_a_comparison_goes_on_from_its_newest_checkpoint_as_if_nothing_had_happened(
+    tmp_path: Path, arms: dict[str, Any]
+) -> None:
+    whole = rows_of(run(ComparisonTrainable(settings(**arms))))
+    broken_off(settings(tmp_path, **arms))
+    again = run(ComparisonTrainable(settings(tmp_path, **arms)))
+    assert [result["epoch"] for result in again] == [3, 4]
+    assert rows_of(again) == whole[-4:]
+
+
+def damaged(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_one_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    tmp_path: Path, undisturbed: list[Any]
+) -> None:
+    broken_off(settings(tmp_path))
+    damaged(max(tmp_path.glob("*.pt")))
+    again = run(ComparisonTrainable(settings(tmp_path)))
+    assert [result["epoch"] for result in again] == [2, 3, 4]
+    assert rows_of(again) == undisturbed[-6:]
+    broken_off(settings(tmp_path / "both"))
+    for file in (tmp_path / "both").glob("*.pt"):
+        damaged(file)
+    assert rows_of(run(ComparisonTrainable(settings(tmp_path / "both")))) == undisturbed
+
+
+def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(tmp_path: Path, undisturbed: list[Any]) -> None:
+    broken_off(settings(tmp_path, seed=3))
+    assert rows_of(run(ComparisonTrainable(settings(tmp_path)))) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("arms"),
+        lambda state: state.pop("config"),
+        lambda state: state["arms"].pop("filtered"),
+        lambda state: state["arms"]["filtered"]["model"].popitem(),
+        lambda state: state["config"].update(momentum=0.5),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_not_gone_on_with(
+    tmp_path: Path, undisturbed: list[Any], change: Any
+) -> None:
+    broken_off(settings(tmp_path))
+    kept = Checkpoints(str(tmp_path))
+    for epoch, state in list(kept.newest()):
+        change(state)
+        kept.save(epoch, state)
+    assert rows_of(run(ComparisonTrainable(settings(tmp_path)))) == undisturbed
+
+
+def test_a_disk_that_is_full_is_reported_and_ends_no_training(
+    tmp_path: Path, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "_to_disk", full)
+    results = run(ComparisonTrainable(settings(tmp_path)))
+    assert rows_of(results) == undisturbed
+    assert results[0]["trouble"] is None
+    for result in results[1:]:
+        message = f"no checkpoint of epoch {result['epoch'] - 1} could be written to {tmp_path}: [Errno 28] No space"
+        assert result["trouble"].startswith(message)
+
+
+def test_checkpoints_are_as_far_apart_as_is_asked_for(tmp_path: Path) -> None:
+    values = settings(tmp_path)
+    values["recovery"]["checkpoint_seconds"] = 3600
+    run(ComparisonTrainable(values))
+    assert list(tmp_path.glob("*.pt")) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [{}, {"optimizer.name": "Adam"}, {"schedule.name": "cosine"}])
-def test_a_trial_that_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: Path, optimizer: dict[str, Any]) -> None:
-    values = settings()
-    values["trial"] = {**TRIAL, **optimizer, "optimizer.lr": 0.02}
+def test_a_trial_that_tune_itself_restores_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, optimizer: dict[str, Any]
+) -> None:
+    values = settings(**optimizer, optimizer__lr=0.02)
     undisturbed = run(ComparisonTrainable(values))
     first = ComparisonTrainable(values)
     first.train()
@@ -88,15 +283,82 @@ def test_a_trial_that_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: P
     second.restore(str(tmp_path))
     restored = run(second)
     assert [result["epoch"] for result in restored] == [3, 4]
-    for ours, theirs in zip(restored, undisturbed[2:], strict=True):
-        assert reproducible(ours["rows"]) == reproducible(theirs["rows"])
+    assert rows_of(restored) == rows_of(undisturbed[2:])
 
 
-def test_a_diverged_comparison_is_done_and_its_objective_is_not_a_number() -> None:
-    values = settings()
-    values["trial"] = {**TRIAL, "optimizer.lr": 1e12}
-    last = run(ComparisonTrainable(values))[-1]
-    assert last["status"] == "diverged"
-    assert "archetype" in last["diverged"]
-    assert math.isnan(last["objective"])
-    assert last["epoch"] < TRIAL["epochs"]
+# ------------------------------------------------------------------------------------------------- hanging, memory
+
+
+def in_a_process(script: str) -> subprocess.CompletedProcess[str]:
+    """Python with this module's names, in a process that may come to harm."""
+    head = "from tests.trainables.test_tune import *\nimport time, torch\n"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", head + script]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_an_epoch_that_hangs_is_ended_with_the_place_where_it_hung(tmp_path: Path) -> None:
+    done = in_a_process(f"""
+trainable = ComparisonTrainable(settings({str(tmp_path)!r}))
+print(trainable.train()["status"], trainable.train()["status"], flush=True)
+trainable.recovery = Recovery(checkpoint_seconds=0, hang_seconds=1)
+def endless(): time.sleep(60)
+trainable.comparison.step = endless
+trainable.train()
+print("not reached")
+""")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == "running running\n"
+    where = (tmp_path / HANG).read_text()
+    assert where.startswith("Timeout (0:00:01)!")
+    assert "in endless" in where
+    assert "in step" in where
+    assert [epoch for epoch, _ in Checkpoints(str(tmp_path)).newest()] == [2, 1]  # from where it goes on
+
+
+@pytest.mark.slow
+def test_a_comparison_that_hangs_before_its_first_epoch_is_ended_too_and_where_no_file_can_be_it_is_said() -> None:
+    done = in_a_process("""
+import trainables.tune
+trainables.tune.prepare = lambda *_: time.sleep(60)
+ComparisonTrainable(settings("memory://nowhere", hang_seconds=1))
+""")
+    assert done.returncode == 1
+    assert "Timeout (0:00:01)!" in done.stderr
+    assert "in _continued" in done.stderr
+
+
+@pytest.mark.slow
+def test_time_between_epochs_is_not_watched(tmp_path: Path) -> None:
+    done = in_a_process(f"""
+trainable = ComparisonTrainable(settings({str(tmp_path)!r}))
+trainable.recovery = Recovery(hang_seconds=2)
+trainable.train()
+time.sleep(3)
+print(trainable.train()["status"])
+""")
+    assert (done.returncode, done.stdout) == (0, "running\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_a_comparison_that_wants_too_much_memory_fails_and_its_process_lives(tmp_path: Path) -> None:
+    done = in_a_process(f"""
+values = settings({str(tmp_path)!r}, memory_gib=3)
+trainable = ComparisonTrainable(values)
+print(trainable.train()["status"])
+def greedy(): return torch.ones(2**30)
+trainable.comparison.step = greedy
+try:
+    trainable.train()
+except (MemoryError, RuntimeError) as error:
+    print(type(error).__name__)
+try:
+    bytearray(2**32)
+except MemoryError as error:
+    print(type(error).__name__)
+trainable.reset(values)
+print(trainable.train()["status"])
+""")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["running", "RuntimeError", "MemoryError", "running"]

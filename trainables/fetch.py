@@ -1,0 +1,46 @@
+"""Data sets that lie behind a URI are fetched once per node, into a cache that its processes share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+from pyarrow import fs
+
+from trainables.checkpoints import filesystem
+
+
+def cache() -> Path:
+    """Where fetched data sets are kept: ``$XDG_CACHE_HOME/filter-study``, or ``~/.cache/filter-study``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "filter-study"
+
+
+def local(data_dir: str, folder: str) -> Path:
+    """A path under which ``folder`` of ``data_dir`` can be read: the directory itself, or this node's copy of a URI.
+
+    The first process to ask fetches, others wait for it; what was fetched is not fetched again.
+
+    Raises:
+        OSError: the URI cannot be read, or the cache not be written.
+        ValueError: no file system is known by the URI's name.
+    """
+    if "://" not in data_dir:
+        return Path(data_dir)
+    files, source = filesystem(data_dir)
+    root = cache() / hashlib.sha256(data_dir.encode()).hexdigest()[:16]
+    target = root / folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.is_dir() and files.get_file_info(f"{source}/{folder}").type == fs.FileType.Directory:
+            part = tempfile.mkdtemp(dir=target.parent)
+            try:
+                fs.copy_files(f"{source}/{folder}", part, source_filesystem=files)
+                Path(part).rename(target)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+    return root
