@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
 from analysis.gaps import amount, bins, label, settings, title
 from analysis.load import Study
-from analysis.pairs import arms
-from trainables.records import BY_NAME, gap
+from analysis.pairs import arms, last_gap
+from trainables.records import BY_NAME
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -101,17 +101,9 @@ def caption(study: Study, trial_id: str) -> str:
     trial = study.trials[study.trials["trial_id"] == trial_id].iloc[0]
     given = [key for key in settings(study.trials) if pd.notna(trial[key])]
     values = ", ".join(f"{key} {label(trial[key])}" for key in given)
-    rows = study.epochs[study.epochs["trial_id"] == trial_id]
-    sides = [
-        rows[rows["arm"] == trial.get(role)].drop_duplicates("epoch").set_index("epoch")["test_accuracy"]
-        for role in ("treatment", "baseline")
-    ]
-    both = pd.concat(sides, axis="columns", join="inner").dropna()
     text = f"Trial {label(trial['number'])}" + (f": {values}" if values else "")
-    if both.empty:
-        return text
-    difference = gap("test_accuracy", *both.astype("float64").to_numpy()[-1])
-    return f"{text}; test accuracy gap {amount('test_accuracy', difference)} at epoch {both.index[-1]}"
+    found = last_gap(study, trial_id, "test_accuracy")
+    return f"{text}; test accuracy gap {amount('test_accuracy', found[0])} at epoch {found[1]}" if found else text
 
 
 def nine_panels(study: Study, trial_id: str, path: Path) -> Path:

@@ -2,6 +2,10 @@
 
 Everything here takes a frame of :class:`analysis.pairs.Pairs`. A gap is in the unit of its metric, and positive always
 means that the treatment is better.
+
+Comparisons that differ in seeds alone are draws of one configuration, and no independent evidence about others: where a
+configuration has several, the mean and its interval are of the configurations, each averaged over its seeds. Of one
+configuration alone they are of its seeds. Counts, shares, medians and ranges are of the comparisons as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.database import counted
 from analysis.pairs import LEARNED, Pairs, varied
 from trainables.records import BY_NAME, STATUSES
 
@@ -38,13 +43,13 @@ SEEDS = ("seed", "dataset.split_seed")
 """Configuration keys that are draws, not hyperparameters."""
 
 FEW = 3
-"""With fewer comparisons than this there is no interval."""
+"""With fewer comparisons (configurations, where seeds are averaged) than this there is no interval."""
 
 SMALL = 20
-"""Up to so many comparisons an interval is Student's t; with more, a bootstrap."""
+"""Up to so many an interval is Student's t; with more, a bootstrap."""
 
 ENOUGH = 6
-"""From this many comparisons on, an interval that leaves out 0 is said to tell the better arm."""
+"""From this many on, an interval that leaves out 0 is said to tell the better arm."""
 
 RESAMPLES = 4999
 """Bootstrap resamples of an interval."""
@@ -97,34 +102,45 @@ def summarize(
     Returns:
         A row per group and metric: the group's label under each key of ``by``, ``metric``, ``comparisons``, ``wins``
         (share of gaps above 0, a tie counting half), ``ties``, ``unlearned_wins`` (wins over a baseline that did not
-        learn), ``median``, ``mean``, ``low`` and ``high`` (95% interval of the mean; NaN for fewer than 3 comparisons),
+        learn), ``median``, ``units`` (what the mean and its interval are of: configurations where some have several
+        seeds, else comparisons), ``mean``, ``low`` and ``high`` (95% interval of the mean; NaN for fewer than 3 units),
         ``min`` and ``max``. Without ``by``, a metric that nobody measured has a row of 0 comparisons.
     """
     draws = int(rng.integers(2**63))  # the same resampling throughout, so that equal gaps have equal intervals
+    drawn_from = configurations(frame)
     labels = pd.DataFrame({key: bins(frame[key]) for key in by}, index=frame.index)
     groups = [((), frame)] if not by else list(frame.groupby([labels[key] for key in by], observed=True, sort=True))
     rows = [
-        dict(zip(by, names, strict=True)) | {"metric": metric} | _statistics(group, metric, draws)
+        dict(zip(by, names, strict=True)) | {"metric": metric} | _statistics(group, drawn_from, metric, draws)
         for names, group in groups
         for metric in metrics
     ]
-    columns = [*by, "metric", *_statistics(frame.iloc[:0], "test_accuracy", draws)]
+    columns = [*by, "metric", *_statistics(frame.iloc[:0], drawn_from, "test_accuracy", draws)]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _statistics(group: pd.DataFrame, metric: str, draws: int) -> dict[str, float]:
+def configurations(frame: pd.DataFrame) -> pd.Series[int]:
+    """A number for the configuration of each comparison of ``frame``, the same for those that differ in seeds alone."""
+    keys = [key for key in varied(frame) if key not in SEEDS]
+    return frame.groupby(keys, dropna=False, sort=False).ngroup() if keys else pd.Series(0, index=frame.index)
+
+
+def _statistics(group: pd.DataFrame, drawn_from: pd.Series[int], metric: str, draws: int) -> dict[str, float]:
     finite = np.isfinite(group[f"gap/{metric}"].to_numpy())
     gaps = group[f"gap/{metric}"].to_numpy()[finite]
     won = gaps > 0
     ties = int((gaps == 0).sum())
-    low, high = interval(gaps, np.random.default_rng(draws))
+    averages = pd.Series(gaps).groupby(drawn_from[group.index].to_numpy()[finite], sort=False).mean().to_numpy()
+    units = averages if len(averages) > 1 else gaps
+    low, high = interval(units, np.random.default_rng(draws))
     return {
         "comparisons": len(gaps),
         "wins": (int(won.sum()) + ties / 2) / len(gaps) if len(gaps) else math.nan,
         "ties": ties,
         "unlearned_wins": int((won & ~group["baseline_learned"].to_numpy(dtype=bool)[finite]).sum()),
         "median": float(np.median(gaps)) if len(gaps) else math.nan,
-        "mean": float(np.mean(gaps)) if len(gaps) else math.nan,
+        "units": len(units),
+        "mean": float(np.mean(units)) if len(gaps) else math.nan,
         "low": low,
         "high": high,
         "min": float(gaps.min()) if len(gaps) else math.nan,
@@ -280,7 +296,7 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
     """
     frame = pairs.frame
     row = summarize(frame, [metric], rng).iloc[0]
-    n = int(row["comparisons"])
+    n, units = int(row["comparisons"]), int(row["units"])
     if n == 0:
         return "\n".join(
             [f"No comparison can be judged by {title(metric)}, so there is no verdict.", *_left_out(pairs)]
@@ -290,19 +306,21 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
     share = f"{row['wins']:.0%}, a tie counting half" if ties else f"{row['wins']:.0%}"
     claim = (
         f"Measured by {title(metric)} {_where(pairs)}, {treatment} beats {baseline} in {wins} of "
-        f"{_count(n, 'comparison')}{f' and ties in {ties}' if ties else ''} ({share}). "
+        f"{counted(n, 'comparison')}{f' and ties in {ties}' if ties else ''} ({share}). "
         f"The median gap is {amount(metric, row['median'])}"
     )
-    if n < FEW:
-        lines = [f"{claim}.", f"{_count(n, 'comparison').capitalize()}: too few to tell which arm is better."]
+    counts = counted(n, "comparison") if units == n else counted(units, "configuration")
+    if units < FEW:
+        lines = [f"{claim}.", f"{counts}: too few to tell which arm is better."]
     else:
         low, high = amount(metric, row["low"]), amount(metric, row["high"])
-        lines = [f"{claim}, the mean {amount(metric, row['mean'])} with a 95% interval from {low} to {high}."]
+        over = "" if units == n else f" (over {counts}, each averaged over its seeds)"
+        lines = [f"{claim}, the mean {amount(metric, row['mean'])} with a 95% interval from {low} to {high}{over}."]
         better, worse = (treatment, baseline) if row["mean"] > 0 else (baseline, treatment)
         if row["low"] <= 0 <= row["high"]:
             lines.append("The interval includes 0: these comparisons do not tell which arm is better on average.")
-        elif n < ENOUGH:
-            lines.append(f"The interval leaves out 0, but {n} comparisons are few; confirm it on fresh seeds.")
+        elif units < ENOUGH:
+            lines.append(f"The interval leaves out 0, but {counts} are few; confirm it on fresh seeds.")
         else:
             lines.append(f"On average over these comparisons, {better} is better than {worse}.")
     if pairs.clock != "epochs":
@@ -377,14 +395,10 @@ def _left_out(pairs: Pairs) -> list[str]:
     if not pairs.dropped:
         return []
     reasons = "; ".join(f"{count} {reason}" for reason, count in pairs.dropped.items())
-    lines = [f"{_count(sum(pairs.dropped.values()), 'trial')} could not be counted: {reasons}."]
+    lines = [f"{counted(sum(pairs.dropped.values()), 'trial')} could not be counted: {reasons}."]
     if pairs.at == "final" and STATUSES["stopped"] in pairs.dropped:
         lines.append(
             "The scheduler chose which trials finish, so those counted need not stand for all, and flatter the "
             "treatment if it chose by what that reached."
         )
     return lines
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

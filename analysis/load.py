@@ -1,31 +1,47 @@
-"""A study's tables as data frames, from its live SQLite file or from an export; and the way back to files."""
+"""A study's tables as data frames, from its live SQLite file or from an export; and the way back to files.
+
+A damaged line or row costs that line or row, which ``Study.damage`` names, and not the study. Nothing is unpickled.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
-from trainables.records import COLUMNS, STEP_COLUMNS, TRIAL_COLUMNS, Column
+from analysis.database import DATABASE, TableError, columns, counted, reading
+from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column
 
-DATABASE = "study.sqlite"
+__all__ = ["DATABASE", "Study", "TableError", "config_keys", "export", "load", "write_text"]
+
 MANIFEST = "manifest.json"
 EXPERIMENT = "experiment.yaml"
 DTYPES: Mapping[str, Any] = {"int": "Int64", "float": "float64", "str": "string"}
 
+NEEDED = ("trial_id", "number", "status", "arm", "epoch", "step")
+"""Columns in which every row has a value; numbers there are at least 0."""
 
-class TableError(ValueError):
-    """A table cannot be read or does not hold what is asked of it; the message names the file, column and remedy."""
+TABLES: Mapping[str, Sequence[Column]] = {"trials": TRIAL_COLUMNS, "epochs": COLUMNS, "steps": STEP_COLUMNS}
+
+LATER = ("configuration",)
+"""Columns that tables of older formats lack."""
+
+TRIAL_ID = r"\w[\w.-]{0,99}"
+"""What can be a trial's id; it names files elsewhere."""
+
+UNREADABLE = "\ufffd"
+"""What stands where text is not UTF-8."""
+
+NAMED = 3
+"""So many trials are named of those that share a fault."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class Study:
         experiment: the resolved experiment file, word for word; empty where there is none.
         path: the folder it was read from.
         steps: a row per (trial, arm, epoch, step): ``records.STEP_COLUMNS``; empty where updates were not traced.
+        damage: what could not be read and is left out, a line each.
     """
 
     name: str
@@ -49,33 +66,32 @@ class Study:
     experiment: str
     path: Path
     steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[c.name for c in STEP_COLUMNS]))
+    damage: tuple[str, ...] = ()
 
 
 def load(path: Path) -> Study:
     """Read the study directory or export folder ``path``; nothing is written, and the study may still be running.
 
     Raises:
-        TableError: there is no study, or a file cannot be read, or lacks a table or column.
+        TableError: there is no study, or a file cannot be read at all, or lacks a table or column.
     """
     path = Path(path)
     if not path.is_dir():
         raise TableError(f"{path} is not a folder; give a study directory or an export folder")
-    if (path / DATABASE).is_file():
-        trials, epochs, steps = _read_database(path / DATABASE)
-    else:
-        trials, epochs, steps = _read_export(path)
-    trials = trials.sort_values(["number", "trial_id"], ignore_index=True)
-    epochs = epochs.sort_values(["trial_id", "epoch", "arm"], ignore_index=True, kind="stable")
-    manifest = _read_manifest(path / MANIFEST)
+    damage: list[str] = []
+    read = _read_database if (path / DATABASE).is_file() else _read_export
+    trials, epochs, steps = read(path, damage)
+    manifest = _read_manifest(path / MANIFEST, damage)
     name = manifest.get("name")
     return Study(
         name=name if isinstance(name, str) and name else path.resolve().name,
-        trials=trials,
-        epochs=epochs,
+        trials=trials.sort_values(["number", "trial_id"], ignore_index=True),
+        epochs=epochs.sort_values(["trial_id", "epoch", "arm"], ignore_index=True, kind="stable"),
         manifest=manifest,
-        experiment=_read_text(path / EXPERIMENT),
+        experiment=_read_text(path / EXPERIMENT, damage),
         path=path,
         steps=steps.sort_values(["trial_id", "epoch", "arm", "step"], ignore_index=True, kind="stable"),
+        damage=tuple(damage),
     )
 
 
@@ -128,138 +144,198 @@ def config_keys(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name not in own]
 
 
-def _read_database(file: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    # One transaction, so that both tables are of the same moment. A finished study may lie on a read-only medium, where
-    # SQLite can make no lock file and must be told that nobody writes.
-    alone = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
-    uri = f"file:{quote(str(file.resolve()))}?mode=ro{'&immutable=1' if alone else ''}"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)) as connection:
-            connection.execute("BEGIN")
-            trials = _select(connection, file, "trials", [c.name for c in TRIAL_COLUMNS] + ["config"])
-            epochs = _select(connection, file, "epochs", [c.name for c in COLUMNS])
-            traced = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'steps'").fetchone()
-            names = [c.name for c in STEP_COLUMNS]
-            steps = _select(connection, file, "steps", names) if traced else pd.DataFrame(columns=names)
-    except sqlite3.Error as error:
-        raise TableError(f"{file} cannot be read as an SQLite file: {error}; restore it or run the study again") from (
-            error
-        )
-    config = [_parse_config(file, *row) for row in zip(trials["trial_id"], trials["config"], strict=True)]
-    trials = _typed_trials(trials.drop(columns="config"), config, file)
-    return trials, _typed(epochs, COLUMNS, file), _typed(steps, STEP_COLUMNS, file)
+def _read_database(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+    """The tables trials, epochs and steps; what of them is lost is added to ``damage``, here and below."""
+    file = folder / DATABASE
+    names = {table: [column.name for column in declared] for table, declared in TABLES.items()}
+    with reading(file) as (connection, lost):
+        damage += lost
+        trials = _select(connection, file, "trials", [*names["trials"], "config"])
+        epochs = _select(connection, file, "epochs", names["epochs"])
+        traced = columns(connection, "steps")
+        steps = _select(connection, file, "steps", names["steps"]) if traced else pd.DataFrame(columns=names["steps"])
+    trials["config"] = pd.Series(map(_parse_config, trials["config"]), index=trials.index, dtype="object")
+    return _sound(trials, epochs, steps, {table: f"{file.name}, table {table}" for table in TABLES}, damage)
 
 
-def _select(connection: sqlite3.Connection, file: Path, table: str, columns: Sequence[str]) -> pd.DataFrame:
-    present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+def _select(connection: sqlite3.Connection, file: Path, table: str, names: Sequence[str]) -> pd.DataFrame:
+    present = columns(connection, table)
     if not present:
         raise TableError(f"{file} has no table {table!r}; is it the {DATABASE} of a study?")
-    _require(columns, present, f"table {table!r} of {file}")
-    names = ", ".join(f'"{name}"' for name in columns)
-    rows = connection.execute(f"SELECT {names} FROM {table}").fetchall()
-    return pd.DataFrame(rows, columns=list(columns), dtype="object")
+    _require(names, present, f"table {table!r} of {file}")
+    listed = ", ".join(f'"{name}"' if name in present else f"NULL AS {name}" for name in names)
+    rows = connection.execute(f"SELECT {listed} FROM {table}").fetchall()
+    return pd.DataFrame(rows, columns=list(names), dtype="object")
 
 
-def _parse_config(file: Path, trial_id: str, text: str) -> dict[str, Any]:
+def _parse_config(text: Any) -> dict[str, Any] | None:
+    """The configuration that ``text`` holds as JSON; None where it holds none, or a key that is a column's name."""
     try:
         config = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise TableError(f"{file}: the config of trial {trial_id} is not JSON: {error}; repair or remove it") from error
-    if not isinstance(config, dict):
-        raise TableError(f"{file}: the config of trial {trial_id} is not a JSON object; repair or remove it")
-    return config
+    except (TypeError, ValueError, RecursionError):
+        return None
+    own = {column.name for column in TRIAL_COLUMNS}
+    return config if isinstance(config, dict) and own.isdisjoint(config) and UNREADABLE not in text else None
 
 
-def _read_export(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
     for suffix in ("parquet", "csv"):
-        files = [folder / f"{name}.{suffix}" for name in ("trials", "epochs")]
-        if not any(file.is_file() for file in files):
+        files = {table: folder / f"{table}.{suffix}" for table in TABLES}
+        if not (files["trials"].is_file() or files["epochs"].is_file()):
             continue
-        trials, epochs = (_read_table(file) for file in files)
+        traced = files["steps"].is_file()
+        read = {table: _read_table(file, damage) for table, file in files.items() if table != "steps" or traced}
+        read.setdefault("steps", pd.DataFrame(columns=[column.name for column in STEP_COLUMNS]))
+        for table, declared in TABLES.items():
+            _require([column.name for column in declared], read[table].columns, str(files[table]))
         own = [column.name for column in TRIAL_COLUMNS]
-        _require(own, trials.columns, str(files[0]))
-        _require([column.name for column in COLUMNS], epochs.columns, str(files[1]))
-        config = trials.drop(columns=own)
-        rows = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
-        names = [column.name for column in STEP_COLUMNS]
-        file = folder / f"steps.{suffix}"
-        steps = _read_table(file) if file.is_file() else pd.DataFrame(columns=names)
-        _require(names, steps.columns, str(file))
-        trials = _typed_trials(trials[own], rows, files[0])
-        return trials, _typed(epochs, COLUMNS, files[1]), _typed(steps, STEP_COLUMNS, file)
+        config = read["trials"].drop(columns=own, errors="ignore")
+        trials = read["trials"].reindex(columns=own)
+        values = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
+        trials["config"] = pd.Series(values, index=trials.index, dtype="object")
+        where = {table: file.name for table, file in files.items()}
+        return _sound(trials, read["epochs"], read["steps"], where, damage)
     raise TableError(
         f"{folder} holds no study: neither {DATABASE}, nor trials.parquet and epochs.parquet, nor trials.csv and "
         "epochs.csv; give a study directory or an export folder"
     )
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _read_table(file: Path, damage: list[str]) -> pd.DataFrame:
     if not file.is_file():
         raise TableError(f"{file} is missing beside the other table; export the study again")
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        return pd.read_csv(file, dtype="string", keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' own errors are among these
+        with file.open(encoding="utf-8", errors="replace", newline="") as stream:
+            heads, *lines = [line for line in csv.reader(stream) if line] or [[]]
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's own errors are among these
         raise TableError(f"{file} cannot be read: {error}; export the study again") from error
+    if len(set(heads)) < len(heads):
+        raise TableError(f"{file} cannot be read: it has a column twice; export the study again")
+    whole = [line for line in lines if len(line) == len(heads)]
+    if len(whole) < len(lines):
+        damage.append(f"{file.name}: {counted(len(lines) - len(whole), 'line')} cannot be read; left out")
+    table = pd.DataFrame(whole, columns=heads, dtype="string")
+    return table.mask(table == "")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
-    text = _read_text(file)
-    if not text:
-        return {}
+def _read_manifest(file: Path, damage: list[str]) -> dict[str, Any]:
+    text = _read_text(file, damage)
     try:
-        manifest = json.loads(text)
-    except ValueError as error:
-        raise TableError(f"{file} is not JSON: {error}; repair or remove it") from error
-    if not isinstance(manifest, dict):
-        raise TableError(f"{file} is not a JSON object; repair or remove it")
-    return manifest
+        manifest = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        manifest = None
+    if isinstance(manifest, dict):
+        return manifest
+    damage.append(f"{file.name}: is not a JSON object; left out")
+    return {}
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, damage: list[str]) -> str:
     if not file.exists():
         return ""
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             return stream.read()
     except (OSError, ValueError) as error:
-        raise TableError(f"{file} cannot be read: {error}; repair or remove it") from error
+        damage.append(f"{file.name}: cannot be read: {error}; left out")
+        return ""
 
 
-def _require(columns: Iterable[str], present: Iterable[str], where: str) -> None:
-    missing = [name for name in columns if name not in set(present)]
+def _require(names: Iterable[str], present: Iterable[str], where: str) -> None:
+    missing = [name for name in names if name not in {*present, *LATER}]
     if missing:
         raise TableError(f"{where} lacks the columns {', '.join(missing)}; make it again with this version")
 
 
-def _typed(table: pd.DataFrame, columns: Sequence[Column], file: Path) -> pd.DataFrame:
-    """The declared columns in their declared types; empty text is missing."""
-    typed = {}
-    for column in columns:
-        values = table[column.name]
-        try:
-            if column.type == "str":
-                text = values.astype("string")
-                typed[column.name] = text.mask(text == "")
-            else:
-                typed[column.name] = values.astype(DTYPES[column.type])
-        except (TypeError, ValueError) as error:
-            raise TableError(
-                f"{file}: column {column.name!r} holds something that is not of type {column.type}: {error}; repair it"
-            ) from error
-    return pd.DataFrame(typed)
+def _sound(
+    trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame, where: Mapping[str, str], damage: list[str]
+) -> tuple[pd.DataFrame, ...]:
+    """The rows that are whole, typed; ``trials`` has its configurations as mappings in a column ``config``."""
+    known = set(trials["trial_id"].dropna())
+    kept = _sound_trials(trials, where["trials"], damage)
+    tables = [kept]
+    for table, rows in (("epochs", epochs), ("steps", steps)):
+        typed = _typed(rows, TABLES[table], where[table], damage)
+        owned = typed["trial_id"].isin(kept["trial_id"])
+        strays = typed.loc[~owned & ~typed["trial_id"].isin(known), "trial_id"]
+        if len(strays):
+            ids = _names(strays.unique())
+            damage.append(f"{where[table]}: {counted(len(strays), 'row')} of no known trial ({ids}); left out")
+        tables.append(typed[owned].reset_index(drop=True))
+    return tuple(tables)
 
 
-def _typed_trials(trials: pd.DataFrame, config: Sequence[Mapping[str, Any]], file: Path) -> pd.DataFrame:
-    typed = _typed(trials, TRIAL_COLUMNS, file)
+def _sound_trials(raw: pd.DataFrame, where: str, damage: list[str]) -> pd.DataFrame:
+    trials = _typed(raw, TRIAL_COLUMNS, where, damage)
+    config = raw.loc[trials.index, "config"]
+    faults = {
+        "not a name that a trial can have": ~trials["trial_id"].str.fullmatch(TRIAL_ID).astype("bool"),
+        "the configuration is not JSON": config.isna(),
+        "the status is unknown": ~trials["status"].isin(STATUSES),
+        "stands there twice; the first counts, the other is": trials["trial_id"].duplicated(),
+    }
+    sound = pd.Series(True, index=trials.index)
+    for fault, found in faults.items():
+        ids = trials.loc[sound & found, "trial_id"]
+        if len(ids):
+            damage.append(f"{where}: {'trials' if len(ids) > 1 else 'trial'} {_names(ids)}: {fault}; left out")
+        sound &= ~found
+    return _with_config(trials[sound].reset_index(drop=True), list(config[sound]))
+
+
+def _typed(table: pd.DataFrame, declared: Sequence[Column], where: str, damage: list[str]) -> pd.DataFrame:
+    """The rows with values of the declared types, and none missing that is needed; empty text is missing."""
+    typed, unsound = {}, {}
+    for column in declared:
+        given = table[column.name]
+        typed[column.name] = values = _texts(given) if column.type == "str" else _numbers(given, column.type)
+        wrong = values.isna()
+        if column.name not in NEEDED:
+            wrong &= given.notna() & (given != "")
+        elif column.type == "int":
+            wrong |= (values < 0).fillna(False)
+        if wrong.any():
+            unsound[column.name] = wrong
+    if not unsound:
+        return pd.DataFrame(typed)
+    rows = pd.DataFrame(unsound).any(axis="columns")
+    number, names = counted(int(rows.sum()), "row"), ", ".join(unsound)
+    damage.append(f"{where}: {number} with something that cannot stand in its column ({names}); left out")
+    return pd.DataFrame(typed)[~rows]
+
+
+def _texts(given: pd.Series[Any]) -> pd.Series[Any]:
+    """The values as text, missing where they are none."""
+    if given.dtype == "object":
+        given = given.where(given.map(lambda value: isinstance(value, str)))
+    text = given.astype("string")
+    return text.mask(text == "")
+
+
+def _numbers(given: pd.Series[Any], type: str) -> pd.Series[Any]:
+    """The values as numbers, missing where they are none."""
+    try:
+        return given.astype(DTYPES[type])
+    except (TypeError, ValueError, OverflowError):
+        numbers = pd.to_numeric(given, errors="coerce").astype("float64")
+        if type == "int":
+            numbers = numbers.where((numbers % 1 == 0) & (numbers.abs() < 2**53))
+        return numbers.astype(DTYPES[type])
+
+
+def _names(ids: Iterable[Any]) -> str:
+    """A few trials by name, the others by number."""
+    short = [text if len(text) <= 40 else f"{text[:40]}…" for text in map(str, ids)]
+    return ", ".join(short[:NAMED]) + (f" and {len(short) - NAMED} more" if len(short) > NAMED else "")
+
+
+def _with_config(trials: pd.DataFrame, config: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     keys = list(dict.fromkeys(key for row in config for key in row))
-    clash = [key for key in keys if key in typed]
-    if clash:
-        raise TableError(f"{file}: {', '.join(clash)} is both a configuration key and a column; rename the key")
     columns = {key: _inferred([_text(row.get(key)) for row in config]) for key in keys}
     columns = {key: values for key, values in columns.items() if values.notna().any()}
-    return pd.concat([typed, pd.DataFrame(columns, index=typed.index)], axis="columns")
+    return pd.concat([trials, pd.DataFrame(columns, index=trials.index)], axis="columns")
 
 
 def _text(value: Any) -> str | None:

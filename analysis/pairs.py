@@ -29,9 +29,10 @@ class Pairs:
     """Comparisons that can be judged, and how many cannot.
 
     Attributes:
-        frame: a row per comparison: ``trial_id``, ``number``, the configuration keys, ``baseline_learned``, and for
-            each metric ``baseline/METRIC``, ``treatment/METRIC`` and ``gap/METRIC`` (positive: the treatment is
-            better); for each clock's column, ``baseline/COLUMN`` and ``treatment/COLUMN``.
+        frame: a row per comparison: ``trial_id``, ``number``, ``configuration`` (shared by comparisons that differ in
+            seed alone), the configuration keys, ``baseline_learned``, and for each metric ``baseline/METRIC``,
+            ``treatment/METRIC`` and ``gap/METRIC`` (positive: the treatment is better); for each clock's column,
+            ``baseline/COLUMN`` and ``treatment/COLUMN``.
         dropped: the number of trials left out, by reason.
         at: what was compared: the final epoch, each arm's best, or a given epoch.
         clock: what the two sides have in common: a word of ``records.CLOCKS``.
@@ -103,7 +104,7 @@ def pair(
     measured = measured.astype(
         dict.fromkeys(columns[2:], "float64") | {"trial_id": "string", "baseline_learned": "bool"}
     )
-    frame = trials[["trial_id", "number", *keys]].merge(measured, on="trial_id", validate="one_to_one")
+    frame = trials[["trial_id", "number", "configuration", *keys]].merge(measured, on="trial_id", validate="one_to_one")
     return Pairs(frame, dict(dropped.most_common()), at, clock)
 
 
@@ -150,6 +151,23 @@ def arms(study: Study, trial_id: str) -> list[str]:
     named = [trial.get("baseline"), trial.get("treatment")]
     present = set(study.epochs.loc[study.epochs["trial_id"] == trial_id, "arm"].dropna())
     return [str(arm) for arm in named if arm in present] + sorted(present - set(named))
+
+
+def last_gap(study: Study, trial_id: str, metric: str) -> tuple[float, int] | None:
+    """The gap of one trial in ``metric`` at the last epoch that both its sides have, and that epoch; None without one.
+
+    Whatever the trial's status is: of one that was stopped, this is the gap that it was stopped with.
+    """
+    trial = study.trials[study.trials["trial_id"] == trial_id]
+    if trial.empty:
+        return None
+    rows = study.epochs[study.epochs["trial_id"] == trial_id]
+    sides = [
+        rows[rows["arm"] == trial.iloc[0].get(role)].drop_duplicates("epoch").set_index("epoch")[metric]
+        for role in ("treatment", "baseline")
+    ]
+    both = pd.concat(sides, axis="columns", join="inner").dropna().astype("float64")
+    return None if both.empty else (gap(metric, *both.to_numpy()[-1]), int(both.index[-1]))
 
 
 def _sides(

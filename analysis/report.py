@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,16 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analysis.confirmations import (
+    chosen_by,
+    claims,
+    confirmations,
+    confirmed,
+    is_confirmation,
+    searched_in,
+    unconfirmed,
+)
+from analysis.database import TableError
 from analysis.figures import caption, gap_distribution, nine_panels
 from analysis.gaps import (
     Tuned,
@@ -27,9 +37,10 @@ from analysis.gaps import (
     tuned,
     verdict,
 )
-from analysis.load import Study, TableError, write_text
+from analysis.load import Study, write_text
 from analysis.pairs import Pairs, final_rows, pair
-from analysis.tables import gap_table, thesis_table, written
+from analysis.status import duration
+from analysis.tables import gap_table, span, thesis_table, written
 from trainables.records import CLOCKS, STATUSES
 
 MAIN_METRICS = (
@@ -103,6 +114,8 @@ def _page(study: Study, figures: Path, seed: int) -> str:
     pairs = pair(study)
     frame = pairs.frame
     measured = [metric for metric in MAIN_METRICS if np.isfinite(frame[f"gap/{metric}"]).any()]
+    found = confirmations(study.path)
+    damage = [*study.damage, *(f"confirmation {other.path.name}: {line}" for other in found for line in other.damage)]
     environment = Environment(
         loader=PackageLoader("analysis", "."),
         autoescape=True,
@@ -113,8 +126,9 @@ def _page(study: Study, figures: Path, seed: int) -> str:
     return environment.get_template("report.html.j2").render(
         name=study.name,
         question=question(study.trials),
-        verdict=verdict(pairs, np.random.default_rng(seed), HEADLINE).splitlines(),
+        verdict=_verdict(study, found, verdict(pairs, np.random.default_rng(seed), HEADLINE).splitlines()),
         numbers=key_numbers(study),
+        confirmations=_confirmation_tables(study, found),
         gaps=_gaps_table(frame, measured, seed),
         clocks=_clocks_table(study, seed),
         controls=_controls_table(study, frame, seed),
@@ -127,10 +141,19 @@ def _page(study: Study, figures: Path, seed: int) -> str:
         dropped=_plain("Trials left out", ["Reason", "Trials"], [[why, str(n)] for why, n in pairs.dropped.items()]),
         kept=len(frame),
         errors=_errors_table(study.trials),
+        stops=_stops_table(study.trials),
+        damage=damage,
         statuses=STATUSES,
         manifest=_plain("Manifest", ["What", "Value"], [[key, value] for key, value in flat(study.manifest)]),
         experiment=study.experiment,
     )
+
+
+def _verdict(study: Study, found: Sequence[Study], lines: Sequence[str]) -> list[str]:
+    """What fresh seeds say comes first, for what was searched flatters; the ``lines`` of the verdict itself follow."""
+    said = claims(study, found, HEADLINE)
+    loss = ["Part of the record is damaged and left out; see Run health."] if study.damage else []
+    return [*said, *lines, *([] if said else unconfirmed(study)), *loss]
 
 
 def question(trials: pd.DataFrame) -> str:
@@ -156,18 +179,6 @@ def key_numbers(study: Study) -> dict[str, str]:
     numbers["from first start to last end"] = duration(trials["ended"].max() - trials["started"].min())
     always = ("finished", "stopped", "diverged", "failed")
     return {name: text for name, text in numbers.items() if text != "0" or name not in STATUSES or name in always}
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in words: "48 s", "3 min 20 s", "2 h 5 min"; a dash where unknown."""
-    if seconds is None or math.isnan(seconds):
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -219,6 +230,27 @@ def _thesis(text: str, rows: pd.DataFrame) -> Table:
 def _gaps_table(frame: pd.DataFrame, metrics: list[str], seed: int) -> Table:
     text = "Gaps at the last epoch of finished comparisons; positive: the treatment is better"
     return _table(text, gap_table(summarize(frame, metrics, np.random.default_rng(seed))))
+
+
+def _confirmation_tables(study: Study, found: Sequence[Study]) -> list[Table]:
+    """The configurations of every confirmation, in the metric that chose them and in the headline's."""
+    tables = []
+    searched: list[tuple[Study | None, Study]] = [(study, other) for other in found]
+    if is_confirmation(study):
+        searched.append((searched_in(study), study))
+    for search, other in searched:
+        for metric in dict.fromkeys((chosen_by(other, HEADLINE), HEADLINE)):
+            frame = confirmed(search, other, metric)
+            keys = list(frame.columns[1 : list(frame.columns).index("searched")])
+            rows = []
+            for row in frame.to_dict("records"):
+                zero = "–" if not math.isfinite(row["low"]) else "yes" if row["excludes_zero"] else "no"
+                of_search = [row["configuration"], *(label(row[key]) for key in keys), amount(metric, row["searched"])]
+                left = [amount(metric, row["mean"]), span(metric, row["low"], row["high"]), zero]
+                rows.append([*of_search, str(row["seeds"]), *left])
+            heads = ["Configuration", *keys, "Searched gap", "Seeds", "Confirmed gap", "95% interval", "Leaves out 0"]
+            tables.append(_plain(f"Gap in {title(metric)}, searched and confirmed ({other.path.name})", heads, rows))
+    return [table for table in tables if table.rows]
 
 
 def _headline_table(text: str, named: Mapping[str, Pairs], heading: str, seed: int) -> Table:
@@ -323,9 +355,15 @@ def _examples(study: Study, frame: pd.DataFrame, figures: Path) -> list[Example]
 
 
 def _errors_table(trials: pd.DataFrame) -> Table:
-    bad = trials[trials["error"].notna()]
+    bad = trials[trials["error"].notna() & (trials["status"] != "stopped")]
     rows = [[label(row["number"]), str(row["status"]), str(row["error"])] for row in bad.to_dict("records")]
     return _plain("Errors, word for word", ["Trial", "Status", "Error"], rows)
+
+
+def _stops_table(trials: pd.DataFrame) -> Table:
+    reasons = trials.loc[trials["status"] == "stopped", "error"].value_counts()
+    rows = [[str(reason), str(count)] for reason, count in reasons.items()]
+    return _plain("Why trials were stopped", ["Reason", "Trials"], rows)
 
 
 def _picture(path: Path, alt: str) -> Picture:

@@ -22,6 +22,7 @@ STATISTICS = {
     "wins": "Won",
     "unlearned_wins": "Won over unlearned",
     "median": "Median gap",
+    "units": "Configurations",
     "mean": "Mean gap",
     "interval": "95% interval",
     "range": "Range",
@@ -56,7 +57,8 @@ def thesis_table(rows: pd.DataFrame) -> pd.DataFrame:
 def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
     """What :func:`analysis.gaps.summarize` returns, as text with units: a column for each heading.
 
-    The column about unlearned baselines is there only where one has a win over them.
+    The column about unlearned baselines is there only where one has a win over them, and the number of configurations
+    only where mean and interval are of these instead of comparisons.
     """
     written = pd.DataFrame(index=summary.index)
     for column in summary.columns[: list(summary.columns).index("comparisons")]:
@@ -68,12 +70,15 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "wins": lambda row: _percent(row["wins"]) + (f" ({row['ties']} tied)" if row["ties"] else ""),
         "unlearned_wins": lambda row: str(row["unlearned_wins"]),
         "median": lambda row: amount(row["metric"], row["median"]),
+        "units": lambda row: str(row["units"]),
         "mean": lambda row: amount(row["metric"], row["mean"]),
         "interval": lambda row: span(row["metric"], row["low"], row["high"]),
         "range": lambda row: span(row["metric"], row["min"], row["max"]),
     }
     if not summary["unlearned_wins"].any():
         del cells["unlearned_wins"]
+    if (summary["units"] == summary["comparisons"]).all():
+        del cells["units"]
     records = summary.to_dict("records")
     for name, cell in cells.items():
         written[STATISTICS[name]] = [cell(row) for row in records]

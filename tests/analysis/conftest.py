@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from analysis.load import load
-from trainables.records import COLUMNS, TRIAL_COLUMNS
+from trainables.records import COLUMNS, FORMAT, TRIAL_COLUMNS
 
 TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 CONFIG = {
@@ -27,7 +27,7 @@ STEPS = {"archetype": 10}
 """Steps of an epoch; arms that are not named take 5."""
 
 
-def make_trial(number, accuracies, *, status="finished", config=None, error=None, changes=None):
+def make_trial(number, accuracies, *, status="finished", config=None, error=None, changes=None, configuration=None):
     """A trial whose arms have these test accuracies from epoch 0 on.
 
     Validation accuracy is the same, training accuracy 0.02 more, every loss 1 minus the accuracy (twice that on train).
@@ -49,7 +49,7 @@ def make_trial(number, accuracies, *, status="finished", config=None, error=None
             epochs.append(row | (changes or {}).get((arm, epoch), {}))
     due = max(map(len, accuracies.values()), default=1) - 1
     whole = {**CONFIG, "epochs": due if status == "finished" else max(due, 10), "seed": number, **(config or {})}
-    row = {"trial_id": trial_id, "number": number, "status": status, "error": error}
+    row = {"trial_id": trial_id, "number": number, "configuration": configuration, "status": status, "error": error}
     row |= {"started": 100.0 * number, "ended": 100.0 * number + 60, "objective": None}
     return {"row": {**row, "config": json.dumps(whole)}, "epochs": epochs}
 
@@ -59,6 +59,7 @@ def write_database(folder, trials):
     folder.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(folder / "study.sqlite")) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA user_version={FORMAT}")
         columns = [f"{c.name} {TYPES[c.type]}" for c in TRIAL_COLUMNS]
         connection.execute(f"CREATE TABLE trials ({', '.join(columns)}, config TEXT, PRIMARY KEY (trial_id))")
         columns = [f"{c.name} {TYPES[c.type]}" for c in COLUMNS]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from analysis.gaps import (
     amount,
     bins,
+    configurations,
     hyperparameters,
     interval,
     label,
@@ -68,6 +69,63 @@ def test_groups_are_summarized_apart(ends, rng):
     assert summary["metric"].tolist() == ["test_accuracy", "test_mean_loss"] * 3
     assert summary["comparisons"].tolist() == [1, 1, 2, 2, 1, 1]
     assert summary["median"].tolist() == pytest.approx([-0.25, -0.25, 0.375, 0.375, 0, 0])
+
+
+# Three configurations on two seeds each, whose gaps are (0.1, 0.2), (0.0, 0.3) and (−0.2, 0.0), and averages 0.15, 0.15
+# and −0.1: their mean is 1/15, the variance of the averages 0.0208333.
+SEEDED = [(0.5, 0.6), (0.5, 0.7), (0.5, 0.5), (0.5, 0.8), (0.5, 0.3), (0.5, 0.5)]
+RATES = [{"optimizer.lr": rate} for rate in (0.1, 0.1, 0.2, 0.2, 0.3, 0.3)]
+
+
+def test_seeds_of_a_configuration_are_averaged_before_an_interval_is_formed(ends, rng):
+    frame = ends(*SEEDED, configs=RATES).frame
+    assert configurations(frame).tolist() == [0, 0, 1, 1, 2, 2]
+    row = summarize(frame, ["test_accuracy"], rng).iloc[0]
+    assert (row["comparisons"], row["units"]) == (6, 3)
+    assert row["mean"] == pytest.approx(1 / 15)
+    half = 4.302653 * math.sqrt(0.0208333 / 3)  # Student's t of 2 degrees of freedom
+    assert (row["low"], row["high"]) == pytest.approx((1 / 15 - half, 1 / 15 + half), abs=1e-5)
+    assert (row["ties"], row["wins"]) == (2, 4 / 6)  # of comparisons, as are the median and the range
+    assert (row["median"], row["min"], row["max"]) == pytest.approx((0.05, -0.2, 0.3))
+
+
+def test_a_configuration_with_more_seeds_does_not_count_for_more(ends, rng):
+    row = summarize(ends(*SEEDED[:3], configs=RATES[:3]).frame, ["test_accuracy"], rng).iloc[0]
+    assert row["mean"] == pytest.approx((0.15 + 0.0) / 2)
+    assert row["units"] == 2
+    assert math.isnan(row["low"])
+
+
+def test_of_one_configuration_the_interval_is_over_its_seeds(ends, rng):
+    summary = summarize(ends(*SEEDED, configs=[{}] * 6).frame, ["test_accuracy"], rng)
+    assert summary.iloc[0]["units"] == 6
+    grouped = summarize(ends(*SEEDED * 2, configs=RATES * 2).frame, ["test_accuracy"], rng, ["optimizer.lr"])
+    assert grouped["units"].tolist() == [4, 4, 4]
+    assert grouped["low"].notna().all()
+
+
+def test_one_seed_of_each_configuration_is_as_without_seeds(ends, rng):
+    frame = ends(*SEEDED, configs=rates(*(0.1 * n for n in range(1, 7)))).frame
+    row = summarize(frame, ["test_accuracy"], rng).iloc[0]
+    gaps = frame["gap/test_accuracy"].to_numpy()
+    assert row["units"] == 6
+    assert (row["mean"], row["low"], row["high"]) == (gaps.mean(), *interval(gaps, rng))
+
+
+def test_splits_are_draws_too(ends):
+    frame = ends(*SEEDED[:2], configs=[{"dataset.split_seed": 0}, {"dataset.split_seed": 1}]).frame
+    assert configurations(frame).tolist() == [0, 0]
+
+
+def test_a_verdict_says_what_its_interval_is_of(ends, rng):
+    lines = verdict(ends(*SEEDED, configs=RATES), rng).splitlines()
+    assert "beats archetype in 3 of 6 comparisons" in lines[0]
+    assert lines[0].endswith("pp (over 3 configurations, each averaged over its seeds).")
+    lines = verdict(ends(*SEEDED[:4], configs=RATES[:4]), rng).splitlines()
+    assert lines[1] == "2 configurations: too few to tell which arm is better."
+    same = [(0.5, 0.6), (0.5, 0.7)] * 3
+    lines = verdict(ends(*same, configs=RATES), rng).splitlines()
+    assert lines[1] == "The interval leaves out 0, but 3 configurations are few; confirm it on fresh seeds."
 
 
 def test_a_gap_that_was_not_measured_is_not_counted(ends, rng):

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.load import TableError, config_keys, export, load
+from analysis.report import write
 from trainables.records import COLUMNS
 
 SIDES = {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}
@@ -148,20 +150,14 @@ def _folder(tmp_path: Path, case: str, trial, database) -> Path:
         folder.mkdir()
         (folder / "study.sqlite").write_text("not a database, but long enough to be taken for one" * 40)
         return folder
-    if case == "clash":
-        return database(folder, [trial(0, SIDES, config={"status": "x"})])
     database(folder, [trial(0, SIDES)])
     statement = {
         "no table": "DROP TABLE epochs",
         "no column": "ALTER TABLE epochs DROP COLUMN test_accuracy",
-        "bad config": "UPDATE trials SET config = '{'",
-        "bad number": "UPDATE epochs SET steps = 'many'",
     }.get(case)
     if statement:
         with closing(sqlite3.connect(folder / "study.sqlite")) as connection, connection:
             connection.execute(statement)
-    if case == "bad manifest":
-        (folder / "manifest.json").write_text("[1]")
     return folder
 
 
@@ -175,10 +171,6 @@ def _folder(tmp_path: Path, case: str, trial, database) -> Path:
         ("garbage sqlite", r"study\.sqlite cannot be read as an SQLite file"),
         ("no table", r"study\.sqlite has no table 'epochs'"),
         ("no column", r"table 'epochs' of .*study\.sqlite lacks the columns test_accuracy"),
-        ("bad config", "the config of trial trial0 is not JSON"),
-        ("bad number", "column 'steps' holds something that is not of type int"),
-        ("bad manifest", r"manifest\.json is not a JSON object"),
-        ("clash", "status is both a configuration key and a column"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place_and_remedy(tmp_path, trial, database, case, message):
@@ -201,3 +193,244 @@ def test_the_config_stays_what_the_json_says(trial, database, tmp_path):
     assert {key: loaded[key] for key in written if written[key] is not None} == {
         key: value for key, value in written.items() if value is not None
     }
+
+
+def execute(folder, *statements):
+    with closing(sqlite3.connect(folder / "study.sqlite")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+NOT_JSON = "study.sqlite, table trials: trial trial1: the configuration is not JSON; left out"
+CANNOT_STAND = "with something that cannot stand in its column"
+
+
+@pytest.mark.parametrize(
+    ("statement", "trials", "rows", "damage"),
+    [
+        ("UPDATE trials SET config = '{' WHERE number = 1", [0, 2], 8, [NOT_JSON]),
+        ("UPDATE trials SET config = NULL WHERE number = 1", [0, 2], 8, [NOT_JSON]),
+        ("UPDATE trials SET config = '[1]' WHERE number = 1", [0, 2], 8, [NOT_JSON]),
+        (f"UPDATE trials SET config = '{'[' * 9999}' WHERE number = 1", [0, 2], 8, [NOT_JSON]),
+        ("UPDATE trials SET config = CAST(x'7b2261223a22ff227d' AS TEXT) WHERE number = 1", [0, 2], 8, [NOT_JSON]),
+        ("""UPDATE trials SET config = '{"status": "x"}' WHERE number = 1""", [0, 2], 8, [NOT_JSON]),
+        (
+            "UPDATE trials SET config = '{'",
+            [],
+            0,
+            ["study.sqlite, table trials: trials trial0, trial1, trial2: the configuration is not JSON; left out"],
+        ),
+        (
+            "UPDATE trials SET status = 'finishfd' WHERE number = 1",
+            [0, 2],
+            8,
+            ["study.sqlite, table trials: trial trial1: the status is unknown; left out"],
+        ),
+        (
+            "UPDATE trials SET trial_id = NULL WHERE number = 1",
+            [0, 2],
+            8,
+            [
+                f"study.sqlite, table trials: 1 row {CANNOT_STAND} (trial_id); left out",
+                "study.sqlite, table epochs: 4 rows of no known trial (trial1); left out",
+            ],
+        ),
+        (
+            "UPDATE trials SET trial_id = '..' WHERE number = 1",
+            [0, 2],
+            8,
+            [
+                "study.sqlite, table trials: trial ..: not a name that a trial can have; left out",
+                "study.sqlite, table epochs: 4 rows of no known trial (trial1); left out",
+            ],
+        ),
+        (
+            "UPDATE trials SET number = 'one' WHERE number = 1",
+            [0, 2],
+            8,
+            [f"study.sqlite, table trials: 1 row {CANNOT_STAND} (number); left out"],
+        ),
+        (
+            "UPDATE epochs SET trial_id = 'ghost' WHERE trial_id = 'trial1' AND epoch = 1",
+            [0, 1, 2],
+            10,
+            ["study.sqlite, table epochs: 2 rows of no known trial (ghost); left out"],
+        ),
+        (
+            "UPDATE epochs SET steps = 'many', test_accuracy = x'00' WHERE trial_id = 'trial1' AND epoch = 1",
+            [0, 1, 2],
+            10,
+            [f"study.sqlite, table epochs: 2 rows {CANNOT_STAND} (test_accuracy, steps); left out"],
+        ),
+        (
+            "UPDATE epochs SET steps = 2.5 WHERE trial_id = 'trial1' AND epoch = 1 AND arm = 'filtered'",
+            [0, 1, 2],
+            11,
+            [f"study.sqlite, table epochs: 1 row {CANNOT_STAND} (steps); left out"],
+        ),
+        (
+            "UPDATE epochs SET epoch = -7 WHERE trial_id = 'trial1' AND epoch = 1",
+            [0, 1, 2],
+            10,
+            [f"study.sqlite, table epochs: 2 rows {CANNOT_STAND} (epoch); left out"],
+        ),
+        (
+            "UPDATE epochs SET arm = x'66' WHERE trial_id = 'trial1' AND epoch = 1 AND arm = 'filtered'",
+            [0, 1, 2],
+            11,
+            [f"study.sqlite, table epochs: 1 row {CANNOT_STAND} (arm); left out"],
+        ),
+    ],
+)
+def test_a_damaged_row_costs_that_row_and_is_named(trial, database, tmp_path, statement, trials, rows, damage):
+    folder = database(tmp_path, [trial(n, SIDES) for n in range(3)])
+    whole = load(folder)
+    assert whole.damage == ()
+    execute(folder, statement)
+    study = load(folder)
+    assert list(study.damage) == damage
+    assert study.trials["number"].tolist() == trials
+    assert len(study.epochs) == rows
+    kept = whole.epochs.merge(study.epochs[["trial_id", "arm", "epoch"]])
+    pd.testing.assert_frame_equal(kept, study.epochs)
+
+
+def test_of_many_damaged_trials_a_few_are_named(trial, database, tmp_path):
+    folder = database(tmp_path, [trial(n, SIDES) for n in range(5)])
+    execute(folder, "UPDATE trials SET config = '{'")
+    assert "trials trial0, trial1, trial2 and 2 more: the configuration" in load(folder).damage[0]
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 9999])
+def test_a_damaged_manifest_costs_the_manifest(trial, database, tmp_path, text):
+    folder = database(tmp_path / "mine", [trial(0, SIDES)])
+    (folder / "manifest.json").write_text(text)
+    study = load(folder)
+    assert (study.name, study.manifest, len(study.trials)) == ("mine", {}, 1)
+    assert study.damage == ("manifest.json: is not a JSON object; left out",)
+
+
+def test_an_experiment_that_is_not_text_costs_itself(trial, database, tmp_path):
+    folder = database(tmp_path, [trial(0, SIDES)])
+    (folder / "experiment.yaml").write_bytes(b"\xff")
+    study = load(folder)
+    assert study.experiment == ""
+    assert study.damage[0].startswith("experiment.yaml: cannot be read: 'utf-8' codec")
+
+
+def test_damaged_pages_cost_their_rows(trial, database, tmp_path):
+    accuracies = [epoch / 50 for epoch in range(40)]
+    folder = database(tmp_path, [trial(n, {"archetype": accuracies, "filtered": accuracies}) for n in range(20)])
+    execute(folder, "PRAGMA journal_mode=DELETE")
+    whole, file = load(folder), folder / "study.sqlite"
+    content = bytearray(file.read_bytes())
+    content[60 * 4096 : 61 * 4096] = bytes(4096)
+    file.write_bytes(content)
+    study = load(folder)
+    missing = len(whole.epochs) - len(study.epochs)
+    assert 0 < missing <= 40
+    assert study.damage == (f"study.sqlite: {missing} rows of table epochs cannot be read",)
+    pd.testing.assert_frame_equal(whole.epochs.merge(study.epochs[["trial_id", "arm", "epoch"]]), study.epochs)
+    pd.testing.assert_frame_equal(whole.trials, study.trials)
+
+
+def test_a_study_from_before_formats_were_numbered(trial, database, tmp_path):
+    folder = database(tmp_path, [trial(0, SIDES)])
+    execute(folder, "ALTER TABLE trials DROP COLUMN configuration", "PRAGMA user_version=0")
+    study = load(folder)
+    assert study.damage == ()
+    assert study.trials["configuration"].isna().all()
+    assert list(study.trials)[:4] == ["trial_id", "number", "configuration", "status"]
+    export(study, tmp_path / "out", "csv")
+    pd.testing.assert_frame_equal(load(tmp_path / "out").trials, study.trials)
+    table = pd.read_csv(tmp_path / "out" / "trials.csv").drop(columns="configuration")
+    table.to_csv(tmp_path / "out" / "trials.csv", index=False)
+    pd.testing.assert_frame_equal(load(tmp_path / "out").trials, study.trials)
+
+
+def test_a_study_of_a_newer_format_is_refused(trial, database, tmp_path):
+    folder = database(tmp_path, [trial(0, SIDES)])
+    execute(folder, "PRAGMA user_version=3")
+    with pytest.raises(TableError, match=r"made by a newer filter-study \(format 3; this one reads up to 2\): upgrade"):
+        load(folder)
+
+
+def test_a_digest_of_digits_stays_text(trial, database, tmp_path):
+    study = load(database(tmp_path / "study", [trial(0, SIDES, configuration="01234567")]))
+    for format in ("csv", "parquet"):
+        export(study, tmp_path / format, format)
+        assert load(tmp_path / format).trials["configuration"].tolist() == ["01234567"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "damage"),
+    [
+        (",", "", "1 line cannot be read; left out"),
+        (",", ",,", "1 line cannot be read; left out"),
+        ("trial0", "ghost", "1 row of no known trial (ghost); left out"),
+        ("trial0", "", f"1 row {CANNOT_STAND} (trial_id); left out"),
+        (",0.12", ",0.1z", f"1 row {CANNOT_STAND} (train_accuracy); left out"),
+    ],
+)
+def test_a_damaged_line_of_an_export_costs_that_line(trial, study, tmp_path, old, new, damage):
+    export(study(trial(0, SIDES), trial(1, SIDES)), tmp_path, "csv")
+    file = tmp_path / "epochs.csv"
+    lines = file.read_text().splitlines()
+    assert old in lines[2]
+    lines[2] = lines[2].replace(old, new, 1)
+    file.write_text("\n".join([*lines, ""]))
+    again = load(tmp_path)
+    assert again.damage == (f"epochs.csv: {damage}",)
+    assert (len(again.trials), len(again.epochs)) == (2, 7)
+
+
+def test_a_trial_that_stands_twice_in_an_export_counts_once(trial, study, tmp_path):
+    export(study(trial(0, SIDES), trial(1, SIDES)), tmp_path, "csv")
+    file = tmp_path / "trials.csv"
+    file.write_text(file.read_text() + file.read_text().splitlines()[-1] + "\n")
+    again = load(tmp_path)
+    assert again.trials["number"].tolist() == [0, 1]
+    assert again.damage == ("trials.csv: trial trial1: stands there twice; the first counts, the other is; left out",)
+
+
+class Bomb:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+PICKLES = (
+    *("ray/tuner.pkl", "ray/trainable.pkl", "ray/searcher-state-1.pkl", "ray/searcher.pkl", "ray/scheduler.pkl"),
+    *("ray/search_gen_state-1.json", "ray/experiment_state-1.json", "ray/0000-a/params.pkl", "ray/0000-a/error.pkl"),
+    *("ray/0000-a/checkpoint_000001/.tune_metadata", "ray/0000-a/checkpoint_000001/class_trainable_data"),
+    *("optuna.pkl", "study.pkl", "sampler.pkl", "checkpoints/0000-a/1.pt", "tables/trials.pkl", "wandb/run.pkl"),
+    *("confirmations/one/study.pkl", "trials.pkl", "epochs.pkl", "manifest.pkl"),
+)
+
+
+@pytest.mark.slow
+def test_nothing_is_ever_unpickled(trial, database, tmp_path):
+    mark, bomb = tmp_path / "unpickled", pickle.dumps(Bomb(tmp_path / "unpickled"))
+    pickle.loads(bomb)
+    assert mark.exists()
+    mark.unlink()
+    folder = database(tmp_path / "study", [trial(0, SIDES), trial(1, SIDES)])
+    for name in PICKLES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bomb)
+    execute(folder, "CREATE TABLE pickled (object BLOB)", "UPDATE epochs SET test_accuracy = x'80' WHERE epoch = 1")
+    with closing(sqlite3.connect(folder / "study.sqlite")) as connection, connection:
+        connection.execute("INSERT INTO pickled VALUES (?)", (bomb,))
+        connection.execute("UPDATE trials SET config = ? WHERE number = 1", (bomb,))
+    study = load(folder)
+    assert study.trials["number"].tolist() == [0]
+    write(study, folder)
+    export(study, folder / "tables", "parquet")
+    (folder / "study.sqlite").write_bytes(bomb * 100)
+    with pytest.raises(TableError):
+        load(folder)
+    assert not mark.exists()

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -8,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.image import imread
 
-from analysis.load import TableError
+from analysis.load import TableError, load
 from analysis.pairs import pair
-from analysis.report import duration, extremes, flat, key_numbers, question, write
+from analysis.report import extremes, flat, key_numbers, question, write
 
 SIDES = {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.9]}
 VOID = {"meta", "link", "img", "br"}
@@ -171,6 +172,91 @@ def test_values_from_the_study_are_text(study, trial, tmp_path):
     assert all(link.startswith("data:") for link in parsed.links)
 
 
+@pytest.mark.slow
+def test_what_is_damaged_is_said(mixed, tmp_path):
+    damaged = replace(mixed, damage=("study.sqlite: 14 rows of table epochs cannot be read",))
+    text = words(page(damaged, tmp_path / "damaged"))
+    assert "Part of the record is damaged and left out; see Run health." in text
+    assert text.index("Run health Part of the record is damaged") < text.index("14 rows of table epochs cannot be read")
+    assert "damaged" not in words(page(mixed, tmp_path / "sound"))
+
+
+def test_why_trials_were_stopped_is_no_error(study, trial, tmp_path):
+    reasons = ["dead: after epoch 1", "dead: after epoch 1", "asha, rung 3", None]
+    trials = [trial(n, SIDES, status="stopped", error=reason) for n, reason in enumerate(reasons)]
+    text = words(page(study(*trials), tmp_path))
+    assert "No trial left an error." in text
+    assert "Why trials were stopped Reason Trials dead: after epoch 1 2 asha, rung 3 1" in text
+
+
+@pytest.fixture
+def searched(trial, database, tmp_path):
+    """The folder of a search with gaps of +20 and +10 pp, and a function that confirms the first on fresh seeds."""
+    winner = trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.7]}, configuration="aaaaaaaa")
+    second = trial(1, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, config={"optimizer.lr": 0.2})
+    folder = database(tmp_path / "search", [winner, second])
+    (folder / "experiment.yaml").write_text("search: {name: optuna}")
+
+    def confirm():
+        ends = (0.55, 0.56, 0.57)
+        trials = [
+            trial(
+                n,
+                {"archetype": [0.1, 0.5], "filtered": [0.1, end]},
+                config={"seed": 100 + n},
+                configuration="aaaaaaaa",
+            )
+            for n, end in enumerate(ends)
+        ]
+        origin = {"aaaaaaaa": {"searched": 0.2, "trials": ["trial0"]}}
+        confirms = {"study": "search", "configurations": origin, "metric": "gap/validation_accuracy"}
+        to = database(folder / "confirmations" / "top-1", trials)
+        (to / "manifest.json").write_text(json.dumps({"confirms": confirms}))
+        return to
+
+    return folder, confirm
+
+
+@pytest.mark.slow
+def test_a_search_is_unconfirmed_until_it_is_confirmed(searched, tmp_path):
+    folder, confirm = searched
+    text = words(page(load(folder), tmp_path / "before"))
+    assert f"not confirmed on fresh seeds; to do so: filter-study confirm {folder}" in text
+    assert "Confirmation" not in text
+    confirm()
+    text = words(page(load(folder), tmp_path / "after"))
+    claim = "Confirmed on 3 fresh seeds: the search's best configuration (optimizer.lr 0.1) has a mean gap of +6.00 pp"
+    assert text.index(claim) < text.index("Measured by test accuracy")
+    assert "the search had found +20.00 pp, 70% of which did not hold" in text
+    assert "not confirmed on fresh seeds" not in text
+    heads = "Configuration optimizer.lr Searched gap Seeds Confirmed gap 95% interval Leaves out 0"
+    row = "aaaaaaaa 0.1 +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes"
+    for metric in ("validation accuracy", "test accuracy"):
+        assert f"Gap in {metric}, searched and confirmed (top-1) {heads} {row}" in text
+
+
+@pytest.mark.slow
+def test_a_confirmation_has_a_report_of_its_own(searched, tmp_path):
+    folder = searched[1]()
+    text = words(page(load(folder), tmp_path / "one"))
+    assert "This study confirms 1 configuration of search on fresh seeds." in text
+    assert "aaaaaaaa 0.1 +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes" in text
+    alone = shutil.copytree(folder, tmp_path / "alone")
+    text = words(page(load(alone), tmp_path / "two"))
+    assert "the search's best configuration (aaaaaaaa) has a mean gap of +6.00 pp" in text
+    assert "aaaaaaaa +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes" in text
+
+
+@pytest.mark.slow
+def test_a_damaged_confirmation_does_not_cost_the_report(searched, tmp_path):
+    folder = searched[0]
+    (folder / "confirmations" / "cut").mkdir(parents=True)
+    (folder / "confirmations" / "cut" / "study.sqlite").write_bytes(b"SQLite format 3")
+    text = words(page(load(folder), tmp_path))
+    assert "confirmation cut: " in text
+    assert "not confirmed on fresh seeds" in text
+
+
 def test_an_unwritable_folder_is_named(mixed, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TableError, match=r"cannot write the report to .*file.*can be written to"):
@@ -206,14 +292,6 @@ def test_key_numbers(mixed):
         "time of all trials": "9 min 0 s",
         "from first start to last end": "14 min 20 s",
     }
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(3.21, "3.2 s"), (48.4, "48 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (float("nan"), "–"), (None, "–")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_manifest_is_flattened():

@@ -33,7 +33,8 @@ def test_pairs_in_the_thesis_form_name_their_trial(mixed):
 
 
 def test_gaps_as_text(mixed):
-    summary = summarize(pair(mixed).frame, ["test_accuracy", "test_mean_loss"], np.random.default_rng(0))
+    frame = pair(mixed).frame.assign(**{"optimizer.lr": [0.1, 0.2, 0.3]})
+    summary = summarize(frame, ["test_accuracy", "test_mean_loss"], np.random.default_rng(0))
     table = gap_table(summary)
     assert list(table) == ["Metric", "Comparisons", "Won", "Median gap", "Mean gap", "95% interval", "Range"]
     row = table.iloc[0]
@@ -43,6 +44,14 @@ def test_gaps_as_text(mixed):
     assert row["Mean gap"] == "+1.67 pp"
     assert row["Range"] == "−5.00 to +10.00 pp"
     assert table.iloc[1]["Range"] == "−0.0500 to +0.100 nats"
+
+
+def test_configurations_have_a_column_where_their_seeds_are_averaged(mixed):
+    frame = pair(mixed).frame  # gaps of +10 pp at one rate, and of −5 and 0 pp at another
+    table = gap_table(summarize(frame, ["test_accuracy"], np.random.default_rng(0)))
+    columns = ["Comparisons", "Median gap", "Configurations", "Mean gap", "95% interval"]
+    assert table[columns].iloc[0].tolist() == ["3", "0.00 pp", "2", "+3.75 pp", "–"]
+    assert "Configurations" not in gap_table(summarize(frame.iloc[1:], ["test_accuracy"], np.random.default_rng(0)))
 
 
 def test_wins_over_unlearned_baselines_have_a_column_where_there_are_some(trial, study):
