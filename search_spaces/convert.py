@@ -1,14 +1,13 @@
-"""From a space to what searches it: Optuna's define-by-run, or a list of configurations for Tune."""
+"""From a space to Optuna's define-by-run, and back from a configuration to what Optuna would have asked."""
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import optuna
-from ray import tune
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces.domains import Space, Values, grid, ordered, sample
+from search_spaces.domains import Parameter, Space, Values, ordered
 
 
 def suggest(trial: optuna.Trial, space: Space, fixed: Values) -> dict[str, Any]:
@@ -29,13 +28,21 @@ def suggest(trial: optuna.Trial, space: Space, fixed: Values) -> dict[str, Any]:
     return values
 
 
-def to_tune(space: Space, fixed: Values, trials: int | None = None, seed: int = 0) -> dict[str, Any]:
-    """A Tune search space: the whole grid, or ``trials`` seeded random draws.
+def distributions(space: Space, fixed: Values, values: Values) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of the parameters that exist in the configuration ``values``, as :func:`suggest` asks."""
+    known = {key: value for key, value in fixed.items() if key not in space}
+    found: dict[str, BaseDistribution] = {}
+    for key in ordered(space, fixed):
+        if space[key].active(known) and key in values:
+            known[key] = values[key]
+            found[key] = _distribution(space[key])
+    return found
 
-    Whole configurations are drawn here, conditions and all, and given to Tune as one grid, so that the same seed gives
-    the same study whatever Tune draws itself.
-    """
-    if trials is None:
-        return tune.grid_search(grid(space, fixed))
-    rng = Random(seed)
-    return tune.grid_search([sample(space, fixed, rng) for _ in range(trials)])
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choice is not None:
+        return CategoricalDistribution(parameter.choice)
+    if parameter.integer is not None:
+        return IntDistribution(*parameter.integer)
+    low, high = parameter.bounds
+    return FloatDistribution(low, high, log=parameter.loguniform is not None)

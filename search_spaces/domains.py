@@ -83,6 +83,14 @@ class Parameter(Frozen):
             return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
         return rng.uniform(low, high)
 
+    def contains(self, value: Scalar) -> bool:
+        """Whether the domain has this value."""
+        if self.choice is not None:
+            return any(value == known and type(value) is type(known) for known in self.choice)
+        low, high = self.bounds
+        numbers = int if self.integer is not None else int | float
+        return isinstance(value, numbers) and not isinstance(value, bool) and low <= value <= high
+
     def active(self, values: Values) -> bool:
         """Whether the condition holds under ``values``."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
@@ -152,6 +160,19 @@ def sample(space: Space, fixed: Values, rng: Random) -> dict[str, Any]:
         values.pop(key, None)
         if space[key].active(values):
             values[key] = space[key].draw(rng)
+    return values
+
+
+def complete(space: Space, settings: Values, point: Values) -> dict[str, Any]:
+    """``point`` with ``settings`` for what it leaves open, but for keys whose condition does not hold there.
+
+    Raises:
+        SpaceError: as :func:`ordered`.
+    """
+    values = {**settings, **point}
+    for key in ordered(space, {k: v for k, v in values.items() if k not in space}):
+        if key not in point and not space[key].active(values):
+            values.pop(key, None)
     return values
 
 

@@ -10,6 +10,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_AIR_NEW_OUTPUT="0",
     RAY_memory_monitor_refresh_ms="0",  # it ends the whole run, where the kernel ends one worker: one failed trial
+    RAY_gcs_rpc_server_reconnect_timeout_s="15",  # how long the driver outlives the head of Ray
     RAY_CHDIR_TO_TRIAL_DIR="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",

@@ -15,7 +15,9 @@ from study import experiment as experiments
 from study.experiment import Experiment, ExperimentError
 
 if TYPE_CHECKING:
+    from analysis.load import Study
     from study.display import StudyDisplay
+    from study.history import History
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -29,6 +31,8 @@ app = typer.Typer(
     help="Does training only on the samples a model still gets wrong beat plain mini-batch SGD, and where?",
     epilog="Start with: [bold]filter-study run quickstart[/]",
 )
+wandb_app = typer.Typer(no_args_is_help=True, help="Weights & Biases.")
+app.add_typer(wandb_app, name="wandb")
 out = Console(highlight=False, markup=False)  # what is printed can hold brackets of the user's own
 err = Console(stderr=True, highlight=False, markup=False)
 
@@ -43,6 +47,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision da
 Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
 Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
 StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard, too.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out tables and report at the end.")]
 
 
@@ -57,8 +62,7 @@ def ls() -> None:
         about = experiment.about
         out.print(f"{name}  {about.title}", style="bold", soft_wrap=True)
         out.print(f"    {about.question}", soft_wrap=True)
-        cost = f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
-        out.print(f"    {cost}; {about.time}", soft_wrap=True)
+        out.print(f"    {_cost(experiment)}; {about.time}", soft_wrap=True)
 
 
 @app.command()
@@ -101,9 +105,10 @@ def run(
     data_dir: DataDir = None,
     folder: Folder = None,
     smoke: Smoke = False,
+    tensorboard: TensorBoard = False,
     no_report: NoReport = False,
 ) -> None:
-    """Run a study on Ray Tune: search, record, report.
+    """Run a study on Ray Tune: search, record, report. Ctrl-C ends it in good order; resume goes on with it.
 
     Examples:
 
@@ -111,17 +116,143 @@ def run(
 
     filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
     """
-    experiment = _experiment(source, overrides, data_dir, smoke)
-    from study import preflight, runner
+    experiment = _experiment(source, [*overrides, *["tensorboard=true"] * tensorboard], data_dir, smoke)
+    from study import folder as folders
+
+    _check(experiment)
+    folder = folder or _new_folder(experiment.name)
+    with folders.locked(folder):
+        folders.create(folder, experiment)
+        out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {folder}", soft_wrap=True)
+        _run(experiment, folder, no_report)
+
+
+@app.command()
+def resume(
+    folder: StudyFolder,
+    add_trials: Annotated[int, typer.Option(min=0, help="Configurations to try beyond those planned.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed comparisons again.")] = False,
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="Set a key of resources, recovery or wandb, data_dir or tensorboard.", metavar="KEY=VALUE"
+        ),
+    ] = [],  # noqa: B006
+    no_report: NoReport = False,
+) -> None:
+    """Go on with a study: after Ctrl-C, a crash, a reboot; or extend one that has ended.
+
+    Comparisons that ended stay as they are, unfinished ones continue from their last checkpoint, and search and early
+    stopping know all that was recorded.
+
+    Examples:
+
+    filter-study resume studies/mine
+
+    filter-study resume studies/mine --add-trials 20
+    """
+    from analysis.database import DATABASE, repair
+    from study import folder as folders
+    from study import history as histories
+
+    with folders.locked(folder):
+        experiment = folders.reopen(folder, overrides, add_trials)
+        repaired = repair(folder / DATABASE) if (folder / DATABASE).is_file() else ()
+        history = histories.read(folder)
+        if retry_failed:
+            history = histories.retrying(history)
+        _check(experiment)
+        folders.keep(folder, experiment)
+        for damage in (*repaired, *history.damage):
+            err.print(f"damaged: {damage}", soft_wrap=True)
+        unfinished = sum(past.unfinished for past in history.comparisons)
+        ended = len(history.comparisons) - unfinished
+        if ended == experiment.trials:
+            out.print(f"All {ended} comparisons have ended; to go on: --add-trials N", soft_wrap=True)
+            return
+        rest = f"{unfinished} go on, {experiment.trials - ended - unfinished} are new"
+        out.print(f"{experiment.about.title}: of {experiment.trials} comparisons {ended} have ended, {rest}")
+        _run(experiment, folder, no_report, history)
+
+
+@app.command()
+def confirm(
+    folder: StudyFolder,
+    top: Annotated[int, typer.Option(min=1, help="Configurations to confirm, the best ones.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each of them.")] = 5,
+    to: Annotated[Path | None, typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.")] = None,
+) -> None:
+    """Run the best configurations of a study again, on fresh seeds and to the last epoch.
+
+    The best of many noisy gaps is too good to be true: what the report quotes is the confirmed gap.
+
+    Example: filter-study confirm studies/mine --top 3 --seeds 8
+    """
+    from analysis import report as reports
+    from study import confirm as confirming
+    from study import folder as folders
+    from study import history as histories
+    from study import manifest
+
+    searched = folders.reopen(folder)
+    history = histories.read(folder)
+    best = confirming.winners(history, searched, top)
+    experiment = confirming.confirmation(searched, history, best, seeds)
+    _check(experiment)
+    to = to or folder / confirming.FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}"
+    with folders.locked(to):
+        folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, best))
+        out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
+        _run(experiment, to, no_report=False)
+    out.print(f"report of the study, now with its confirmation: {reports.write(_load(folder), folder)}", soft_wrap=True)
+
+
+@app.command()
+def status(study: StudyFolder) -> None:
+    """How a study is getting on, from another terminal: comparisons by state, the best so far, time left.
+
+    Example: filter-study status studies/mine
+    """
+    import time
+
+    from analysis import status as states
+    from study import folder as folders
+
+    experiment = folders.reopen(study)
+    alive, mode = folders.in_use(study), experiment.objective.modes[0]
+    out.print(states.render(states.status(study, time.time(), experiment.trials, alive, mode)), soft_wrap=True)
+
+
+@wandb_app.command("sync")
+def wandb_sync(folder: StudyFolder) -> None:
+    """Upload a study's offline W&B runs, or say what to run later.
+
+    Example: filter-study wandb sync studies/mine
+    """
+    from study import folder as folders
+    from study.weights_and_biases import sync
+
+    folders.reopen(folder)
+    with folders.locked(folder):  # what a driver is writing must not be touched
+        code = sync(folder, lambda text: out.print(text, soft_wrap=True))
+    raise typer.Exit(code)
+
+
+def _check(experiment: Experiment) -> None:
+    from study import preflight
 
     preflight.check(experiment)
     preflight.check_resources(experiment)
-    folder = folder or _new_folder(experiment.name)
-    runner.create_folder(folder, experiment)
-    cost = f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
-    out.print(f"{experiment.about.title}: {cost}, recorded in {folder}", soft_wrap=True)
-    with _display(experiment, experiment.trials) as display:
-        statuses = runner.run(experiment, folder, display, err.print)
+
+
+def _run(experiment: Experiment, folder: Path, no_report: bool, history: History | None = None) -> None:
+    """Run a study whose directory is held, then print and write what it shows."""
+    from study import runner
+
+    ended = [past for past in history.comparisons if not past.unfinished] if history else []
+    with _display(experiment, len(ended)) as display:
+        statuses = runner.run(experiment, folder, display, lambda text: err.print(text, soft_wrap=True), history)
+    statuses.update(past.status for past in ended)
     if failed := statuses["failed"]:
         err.print(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
     if not no_report:
@@ -155,6 +286,7 @@ def train(
         overrides = [*overrides, f"resources.cpu={threads}"]
     overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
     experiment = _experiment(source, overrides, data_dir).alone()
+    from study import folder as folders
     from study import preflight, runner
     from study.display import NoDisplay
     from trainables.config import TrialConfig
@@ -162,9 +294,9 @@ def train(
     preflight.check(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)
     folder = folder or _new_folder(f"train-{experiment.name}")
-    runner.create_folder(folder, experiment)
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("epochs{task.fields[state]}"), TimeRemainingColumn())
-    with Progress(*columns, console=out) as progress:
+    with folders.locked(folder), Progress(*columns, console=out) as progress:
+        folders.create(folder, experiment)
         task = progress.add_task("", total=config.epochs, state="", completed=-1)
 
         def on_epoch(metrics: dict[str, float]) -> None:
@@ -191,7 +323,7 @@ def export(
     """
     from analysis import load
 
-    for path in load.export(load.load(study), to or study / "tables", format):
+    for path in load.export(_load(study), to or study / "tables", format):
         out.print(str(path), soft_wrap=True)
 
 
@@ -222,9 +354,7 @@ def gaps(
 
     filter-study gaps studies/mine --against random
     """
-    from analysis import load
-
-    print(_gap_table(load.load(study), metric, by, at, clock, against, markdown))
+    print(_gap_table(_load(study), metric, by, at, clock, against, markdown))
 
 
 @app.command()
@@ -236,10 +366,19 @@ def report(
 
     Example: filter-study report studies/mine
     """
-    from analysis import load
     from analysis import report as reports
 
-    out.print(str(reports.write(load.load(study), to or study)), soft_wrap=True)
+    out.print(str(reports.write(_load(study), to or study)), soft_wrap=True)
+
+
+def _load(folder: Path) -> Study:
+    """A study's tables; what of them is damaged is said on the error console."""
+    from analysis import load
+
+    study = load.load(folder)
+    for line in study.damage:
+        err.print(f"damaged: {line}", soft_wrap=True)
+    return study
 
 
 def _conclude(folder: Path) -> None:
@@ -247,7 +386,7 @@ def _conclude(folder: Path) -> None:
     from analysis import load
     from analysis import report as reports
 
-    study = load.load(folder)
+    study = _load(folder)
     print()
     print(_gap_table(study))
     tables = load.export(study, folder / "tables", "parquet")
@@ -256,7 +395,7 @@ def _conclude(folder: Path) -> None:
 
 
 def _gap_table(
-    study: Any,
+    study: Study,
     metrics: list[str] | None = None,
     by: list[str] | None = None,
     at: str = "final",
@@ -267,7 +406,7 @@ def _gap_table(
     """The verdict, and the gaps as a table."""
     import numpy as np
 
-    from analysis import gaps, pairs, tables
+    from analysis import confirmations, gaps, pairs, tables
     from analysis.load import TableError, config_keys
     from trainables.records import METRICS
 
@@ -287,8 +426,11 @@ def _gap_table(
     paired = pairs.pair(study, at=moment, clock=clock, against=against)
     summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, np.random.default_rng(0), by or ())
     write = tables.to_markdown if markdown else tables.to_text
-    verdict = gaps.verdict(paired, np.random.default_rng(0), (metrics or HEADLINE_METRICS)[0])
-    return f"{verdict}\n\n{write(tables.gap_table(summary))}"
+    metric = (metrics or HEADLINE_METRICS)[0]
+    verdict = gaps.verdict(paired, np.random.default_rng(0), metric)
+    found = confirmations.confirmations(study.path)
+    confirmed = confirmations.claims(study, found, metric) or confirmations.unconfirmed(study)
+    return "\n".join([verdict, *confirmed]) + f"\n\n{write(tables.gap_table(summary))}"
 
 
 def _experiment(source: str, overrides: list[str], data_dir: Path | None = None, smoke: bool = False) -> Experiment:
@@ -297,10 +439,17 @@ def _experiment(source: str, overrides: list[str], data_dir: Path | None = None,
     return experiments.load(source, overrides, smoke)
 
 
-def _display(experiment: Experiment, trials: int) -> StudyDisplay:
+def _display(experiment: Experiment, ended: int) -> StudyDisplay:
     from study.display import StudyDisplay
 
-    return StudyDisplay(out, trials, list(experiment.space), experiment.objective.metric, experiment.objective.mode)
+    objective = experiment.objective
+    keys = dict.fromkeys([*experiment.space, *(key for point in experiment.search.points for key in point)])
+    searched = [*keys, "seed"] if experiment.seeds > 1 else list(keys)
+    return StudyDisplay(out, experiment.trials, ended, searched, objective.metrics[0], objective.modes[0])
+
+
+def _cost(experiment: Experiment) -> str:
+    return f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
 
 
 def _new_folder(name: str) -> Path:
@@ -328,10 +477,12 @@ def _code(error: Exception) -> int | None:
         return USER_ERROR
     name = f"{type(error).__module__}.{type(error).__name__}"  # by name: their modules may not have been needed
     known = {
-        "analysis.load.TableError": USER_ERROR,
+        "analysis.database.TableError": USER_ERROR,
+        "study.confirm.NothingToConfirm": USER_ERROR,
         "trainables.data.DatasetError": USER_ERROR,
         "trainables.comparison.DeviceError": USER_ERROR,
-        "study.runner.FolderError": USER_ERROR,
+        "study.folder.FolderError": USER_ERROR,
+        "study.recorder.RecordError": USER_ERROR,
         "study.runner.Interrupted": INTERRUPTED,
     }
     return known.get(name)

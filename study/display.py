@@ -17,27 +17,29 @@ class StudyDisplay:
     """Comparisons done of all, epochs trained, the best objective so far; use as a context manager.
 
     Arguments:
+        trials, ended: how many comparisons there are, and have ended in an earlier run.
         searched: the configuration keys that tell comparisons apart.
         metric, mode: the objective, and whether its largest or smallest value is best.
     """
 
-    def __init__(self, console: Console, trials: int, searched: list[str], metric: str, mode: str) -> None:
+    def __init__(self, console: Console, trials: int, ended: int, searched: list[str], metric: str, mode: str) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[epochs]} epochs{task.fields[best]}"),
+            TextColumn("{task.fields[epochs]} epochs{task.fields[saved]}{task.fields[best]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task("starting", total=trials, epochs=0, best="")
+        self._task = self._progress.add_task("starting", total=trials, completed=ended, epochs=0, saved="", best="")
         self._searched = searched
         self._metric = metric
         self._better = max if mode == "max" else min
         self._best: float | None = None
         self._epochs = 0
+        self._saved = 0
 
     def __enter__(self) -> StudyDisplay:
         self._progress.start()
@@ -63,6 +65,9 @@ class StudyDisplay:
         if status == "finished" and objective is not None:
             self._best = objective if self._best is None else self._better(self._best, objective)
             self._progress.update(self._task, best=f", best {self._best:+.4f}")
+        if status == "stopped":
+            self._saved += config["epochs"] - epoch
+            self._progress.update(self._task, saved=f" ({self._saved} saved)")
         value = f"{objective:+.4f}" if objective is not None and math.isfinite(objective) else ""
         settings = " ".join(_setting(config[key]) for key in self._searched if key in config)
         line = Text.assemble(

@@ -20,7 +20,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
-from trainables.config import Frozen, Objective, TrialConfig, flatten, metric_mode, nest
+from trainables.config import DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
 
 BUILT_IN = resources.files("study") / "experiments"
 
@@ -48,31 +48,47 @@ class About(Frozen):
 class Search(Frozen):
     """Who proposes configurations, and how many."""
 
-    name: Literal["optuna", "random", "grid"] = "optuna"
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler; only with search.name optuna")
-    trials: PositiveInt | None = Field(None, description="comparisons to run; a grid has as many as it has points")
+    name: Literal["optuna", "random", "grid", "points"] = "optuna"
+    sampler: Literal["tpe", "gp", "cmaes", "nsgaii", "random"] = Field(
+        "tpe", description="Optuna's sampler; only with search.name optuna"
+    )
+    trials: PositiveInt | None = Field(None, description="configurations to try; a grid has as many as it has points")
+    points: tuple[dict[str, domains.Scalar], ...] = Field(
+        (), description="configurations to try first, as keys that differ; with search.name points the only ones"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _trials_are_known(self) -> Self:
-        if self.name == "grid" and self.trials is not None:
-            raise ValueError("a grid runs every point; leave trials out, or use search.name random")
-        if self.name != "grid" and self.trials is None:
-            raise ValueError(f"trials is missing: say how many comparisons search.name {self.name} may run")
+        if self.name in ("grid", "points") and self.trials is not None:
+            raise ValueError(f"search.name {self.name} runs every point; leave trials out, or use search.name random")
+        if self.name in ("optuna", "random") and self.trials is None:
+            raise ValueError(f"trials is missing: say how many configurations search.name {self.name} may try")
+        if self.name == "grid" and self.points:
+            raise ValueError("a grid has its own points; leave points out, or use search.name points")
+        if self.name == "points" and not self.points:
+            raise ValueError("search.name points needs points: a list of the keys to set in each comparison")
         return self
 
 
 class Scheduler(Frozen):
-    """Who stops comparisons early. ``asha``: Li et al. 2020, at rungs of grace_period x reduction_factor^k epochs.
+    """Who stops comparisons early.
+
+    ``asha``: Li et al. 2020, at rungs of grace_period x reduction_factor^k epochs. ``hyperband``: the same in several
+    brackets, each with a longer grace period than the one before; with search.sampler tpe, which learns from stopped
+    comparisons too, a model-based HyperBand in the manner of BOHB (Falkner et al. 2018). ``median``: Golovin et al.
+    2017, stops what is worse than the median of the running means.
 
     What it looks at can differ from what is searched for: a run is dead where the treatment does not learn, not where
     it loses to the baseline.
     """
 
-    name: Literal["none", "asha"] = "none"
-    metric: str | None = Field(None, description="gap/METRIC or ARM/METRIC; None: the objective")
+    name: Literal["none", "asha", "hyperband", "median"] = "none"
+    metric: str | None = Field(None, description="gap/METRIC or ARM/METRIC; None: the objective, if there is one")
     grace_period: PositiveInt = Field(1, description="epochs that every comparison gets")
     reduction_factor: int = Field(3, ge=2, description="one comparison of this many goes on at each rung")
+    brackets: int = Field(3, ge=2, description="of hyperband")
+    min_samples: PositiveInt = Field(3, description="comparisons that median needs before it judges")
 
     @field_validator("metric")
     @classmethod
@@ -87,6 +103,7 @@ class Resources(Frozen):
 
     cpu: PositiveInt = Field(1, description="CPU threads")
     gpu: float = Field(0, ge=0, le=1, description="share of one GPU")
+    memory_gib: float | None = Field(None, gt=0, description="memory that a comparison may allocate; None: its share")
 
 
 class Wandb(Frozen):
@@ -109,10 +126,15 @@ class Experiment(Frozen):
     space: dict[str, Parameter] = Field(default_factory=dict)
     search: Search
     objective: Objective = Objective()
+    seeds: PositiveInt = Field(1, description="comparisons of each configuration, on seeds from seed upwards")
     scheduler: Scheduler = Scheduler()
+    dead_run: DeadRun = DeadRun()
     resources: Resources = Resources()
+    recovery: Recovery = Recovery()
     wandb: Wandb = Wandb()
+    tensorboard: bool = False
     data_dir: str = "data"
+    storage: str | None = Field(None, description="folder or URI that every node can write; None: the study's own")
     trace: bool = Field(False, description="keep a record of every update, the table steps")
     smoke: dict[str, Any] = Field(default_factory=dict, description="keys to set for a trial run of under a minute")
 
@@ -122,9 +144,37 @@ class Experiment(Frozen):
         return _fixed(self.trial, self.space)
 
     @property
+    def points(self) -> list[dict[str, Any]]:
+        """The points of the search, what they leave open as the file sets it."""
+        return [domains.complete(self.space, _settings(self.trial, self.space), p) for p in self.search.points]
+
+    @property
+    def configurations(self) -> list[dict[str, Any]] | None:
+        """Every configuration, where the search can list them beforehand; None for Optuna's.
+
+        The first of a random search are the same however many it has.
+        """
+        if self.search.name == "optuna":
+            return None
+        points = self.points
+        if self.search.name == "random":
+            assert self.search.trials is not None
+            rng = Random(self.search.seed)
+            drawn = [domains.sample(self.space, self.fixed, rng) for _ in range(self.search.trials)]
+            return [*points, *drawn][: self.search.trials]
+        return points or domains.grid(self.space, self.fixed)
+
+    @property
     def trials(self) -> int:
-        """How many comparisons the search runs at most."""
-        return self.search.trials or len(domains.grid(self.space, self.fixed))
+        """How many comparisons the search runs at most: every configuration on every seed."""
+        return self.seeds * (self.search.trials or len(self.configurations or ()))
+
+    @property
+    def scheduled(self) -> tuple[str, Literal["max", "min"]]:
+        """The metric that the scheduler looks at (``objective`` is the search's own), and its mode."""
+        if self.scheduler.metric is None:
+            return "objective", self.objective.modes[0]
+        return self.scheduler.metric, metric_mode(self.scheduler.metric)
 
     @property
     def longest(self) -> int:
@@ -134,19 +184,21 @@ class Experiment(Frozen):
     @property
     def cost(self) -> int:
         """Epochs that the study trains at most, every arm's counted."""
-        if self.search.name == "grid":
-            configs = [TrialConfig.from_dotted(point) for point in domains.grid(self.space, self.fixed)]
-            return sum(config.epochs * len(config.arms) for config in configs)
+        if self.search.name in ("grid", "points"):
+            configs = [TrialConfig.from_dotted(point) for point in self.configurations or ()]
+            return self.seeds * sum(config.epochs * len(config.arms) for config in configs)
         configs = [TrialConfig.from_dotted(corner) for corner in self.corners()]
         return self.trials * max(config.epochs * len(config.arms) for config in configs)
 
     def corners(self) -> list[dict[str, Any]]:
         """Configurations that show whether every value the search can take is valid."""
-        return list(domains.corners(self.space, self.fixed, Random(0))) or [self.fixed]
+        if self.search.name == "points":
+            return self.points
+        return [*self.points, *domains.corners(self.space, self.fixed, Random(0))] or [self.fixed]
 
     def alone(self) -> Experiment:
         """The one comparison of the experiment's own settings, nothing searched and nothing stopped."""
-        single = {"space": {}, "search": Search(name="grid"), "scheduler": Scheduler(), "smoke": {}}
+        single = {"space": {}, "search": Search(name="grid"), "seeds": 1, "scheduler": Scheduler(), "smoke": {}}
         return self.model_copy(update=single)
 
     def to_yaml(self) -> str:
@@ -210,13 +262,57 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
     except ValidationError as error:
         errors += describe(error, Experiment)
         experiment = None
-    errors += _trial_errors(trial, space)
+    errors += _trial_errors(trial, space, experiment.search.points if experiment else ())
     if errors or experiment is None:
         raise ExperimentError(name, errors)
+    errors = _clashes(experiment)
+    if errors:
+        raise ExperimentError(name, errors)
+    return experiment
+
+
+def _clashes(experiment: Experiment) -> list[str]:
+    """What does not go together in an experiment whose parts are valid."""
+    errors = [*_metric_errors(experiment), *_sampler_errors(experiment)]
+    search, scheduler = experiment.search, experiment.scheduler
+    try:
+        experiment.trials  # noqa: B018
+    except SpaceError as error:
+        errors.append(f"space: {error}")
+    if scheduler.name != "none" and scheduler.grace_period > experiment.longest:
+        errors.append(
+            f"scheduler.grace_period: {scheduler.grace_period} is more than the {experiment.longest} epochs "
+            "of a comparison; lower it, or set scheduler.name to none"
+        )
+    if scheduler.name == "hyperband":
+        last = scheduler.grace_period * scheduler.reduction_factor ** (scheduler.brackets - 1)
+        if last > experiment.longest:
+            errors.append(
+                f"scheduler.brackets: {scheduler.brackets}: the last bracket would start at epoch {last} of "
+                f"{experiment.longest}; have fewer, or a smaller grace_period or reduction_factor, or use asha"
+            )
+    if experiment.dead_run.epochs and experiment.dead_run.epochs > experiment.longest:
+        errors.append(
+            f"dead_run.epochs: {experiment.dead_run.epochs} is more than the {experiment.longest} epochs there are"
+        )
+    if search.name in ("optuna", "random") and not experiment.space and (search.trials or 0) > 1:
+        errors.append(
+            "space: nothing is searched, so every comparison would be the same; give a space, or search.name grid"
+        )
+    if experiment.seeds > 1 and ("seed" in experiment.space or any("seed" in point for point in search.points)):
+        errors.append(f"seeds: {experiment.seeds}: seed is searched too; leave out one of them")
+    return errors
+
+
+def _metric_errors(experiment: Experiment) -> list[str]:
+    errors = []
     arms = TrialConfig.from_dotted(experiment.corners()[0]).arms
-    for where, metric in (("objective", experiment.objective.metric), ("scheduler", experiment.scheduler.metric)):
-        scope, _, column = (metric or "").partition("/")
-        if metric and scope not in ("gap", *arms):
+    looked_at = [("objective", metric) for metric in experiment.objective.metrics]
+    if experiment.scheduler.metric is not None:
+        looked_at.append(("scheduler", experiment.scheduler.metric))
+    for where, metric in looked_at:
+        scope, _, column = metric.partition("/")
+        if scope not in ("gap", *arms):
             errors.append(
                 f"{where}.metric: {scope!r} is no arm of this experiment; set it to gap/METRIC or to a metric of "
                 f"{', '.join(arms)}"
@@ -226,22 +322,41 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
                 f"{where}.metric: {metric!r} needs a validation set, and dataset.validation_fraction is 0; "
                 "set it above 0, or take a train_ or test_ metric"
             )
-    try:
-        experiment.trials  # noqa: B018
-    except SpaceError as error:
-        errors.append(f"space: {error}")
-    if experiment.scheduler.name != "none" and experiment.scheduler.grace_period > experiment.longest:
+    if experiment.scheduler.name != "none" and experiment.scheduler.metric is None and len(looked_at) > 1:
         errors.append(
-            f"scheduler.grace_period: {experiment.scheduler.grace_period} is more than the {experiment.longest} epochs "
-            "of a comparison; lower it, or set scheduler.name to none"
+            f"scheduler.metric: is missing: {experiment.scheduler.name} needs one number, and there are several "
+            f"objectives; set it, for instance to {looked_at[0][1]}"
         )
-    if experiment.search.name != "grid" and not experiment.space and experiment.trials > 1:
+    return errors
+
+
+def _sampler_errors(experiment: Experiment) -> list[str]:
+    """Why the sampler cannot search this space, or not with this scheduler."""
+    search, scheduler = experiment.search, experiment.scheduler
+    if search.name != "optuna":
+        return []
+    errors = []
+    for point in search.points:
+        for key, value in point.items():
+            if key not in experiment.space:
+                errors.append(f"search.points: {key} is not searched; leave it out, or use search.name points")
+            elif not experiment.space[key].contains(value):
+                errors.append(f"search.points: {key}: {value!r} is not in the space")
+    if search.sampler == "cmaes":
+        unfit = [key for key, parameter in experiment.space.items() if parameter.choice is not None or parameter.when]
+        if unfit:
+            errors.append(
+                f"search.sampler: cmaes searches numbers that always exist, and {', '.join(unfit)} is a choice or "
+                "conditional; use tpe"
+            )
+        if len(experiment.objective.metrics) > 1:
+            errors.append("search.sampler: cmaes has one objective; use nsgaii or tpe for several")
+    if search.sampler in ("gp", "cmaes", "nsgaii") and scheduler.name != "none":
         errors.append(
-            "space: nothing is searched, so every comparison would be the same; give a space, or search.name grid"
+            f"search.sampler: {search.sampler} learns from complete comparisons alone, and scheduler.name "
+            f"{scheduler.name} stops most of them; use tpe, or scheduler.name none"
         )
-    if errors:
-        raise ExperimentError(name, errors)
-    return experiment
+    return errors
 
 
 def _unpinned(space: Space, trial: Mapping[str, Any], pinned: Collection[str]) -> Space:
@@ -256,11 +371,15 @@ def _unpinned(space: Space, trial: Mapping[str, Any], pinned: Collection[str]) -
     return left
 
 
-def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+def _settings(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """The file's settings, and the defaults that a condition looks at."""
     looked_at = {key for parameter in space.values() for key in parameter.when} - space.keys()
     defaults = TrialConfig().to_dotted()
-    shared = {key: value for key, value in trial.items() if key not in space}
-    return {key: defaults[key] for key in sorted(looked_at & defaults.keys())} | shared
+    return {key: defaults[key] for key in sorted(looked_at & defaults.keys())} | dict(trial)
+
+
+def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    return {key: value for key, value in _settings(trial, space).items() if key not in space}
 
 
 def _has_validation(experiment: Experiment) -> bool:
@@ -297,11 +416,13 @@ def _space(section: Any, errors: list[str]) -> Space:
         return {}
 
 
-def _trial_errors(trial: Mapping[str, Any], space: Space) -> list[str]:
+def _trial_errors(trial: Mapping[str, Any], space: Space, points: Iterable[Mapping[str, Any]]) -> list[str]:
     """What is wrong with the settings themselves, or with any configuration that the search can propose."""
     fixed = _fixed(trial, space)
     try:
-        candidates = [dict(trial), *domains.corners(space, fixed, Random(0))]
+        settings = _settings(trial, space)
+        tried = [domains.complete(space, settings, point) for point in points]
+        candidates = [dict(trial), *tried, *domains.corners(space, fixed, Random(0))]
     except SpaceError as error:
         return [f"space: {error}"]
     errors: list[str] = []

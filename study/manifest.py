@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
@@ -22,11 +23,13 @@ FILENAME = "manifest.json"
 PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy", "kornia")
 
 
-def collect(experiment: Experiment) -> dict[str, Any]:
-    """The manifest of a study that starts now in this process."""
+def collect(experiment: Experiment, confirms: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest of a study that starts now in this process, and of which other it confirms the winners."""
     training = "searched" if "seed" in experiment.space else experiment.trial.get("seed", 0)
     return {
         "name": experiment.name,
+        "id": f"{experiment.name}-{secrets.token_hex(4)}",
+        **({"confirms": confirms} if confirms else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["filter-study", *sys.argv[1:]]),
         "seeds": {"search": experiment.search.seed, "training": training},
@@ -45,6 +48,20 @@ def collect(experiment: Experiment) -> dict[str, Any]:
 def write(manifest: dict[str, Any], folder: Path) -> None:
     """Write the manifest beside the study's records."""
     (folder / FILENAME).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of the study in ``folder``; empty if there is none that can be read."""
+    try:
+        manifest = json.loads((folder / FILENAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def identity(folder: Path) -> str:
+    """The study's id, the same wherever its folder is moved or copied."""
+    return str(read(folder).get("id") or folder.resolve().name)
 
 
 def _git() -> dict[str, Any]:

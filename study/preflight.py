@@ -15,8 +15,9 @@ from trainables.data import DatasetError, load
 
 def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
     """Where the experiment's comparisons run."""
+    data_dir: str | Path = experiment.data_dir
     try:
-        data_dir = Path(experiment.data_dir).expanduser().resolve()
+        data_dir = data_dir if "://" in experiment.data_dir else Path(data_dir).expanduser().resolve()
     except RuntimeError as error:
         raise DatasetError(f"data_dir {experiment.data_dir!r}: {error}; give the folder's whole path") from None
     return Runtime.model_validate(
@@ -25,6 +26,7 @@ def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
             "threads": experiment.resources.cpu,
             "data_dir": str(data_dir),
             "trace": experiment.trace,
+            "memory_gib": experiment.resources.memory_gib,
         }
     )
 

@@ -1,38 +1,55 @@
 """The record of a study: every epoch's row as it comes, in one SQLite file that can be read while the study runs.
 
 One process writes (the driver). A row's key is (trial_id, arm, epoch), and writing it again replaces it, so that
-nothing can stand twice. Each call is one transaction: a crash loses the call it interrupts and nothing else.
+nothing can stand twice. Each call is one transaction: a crash loses the call it interrupts and nothing else. All that
+a study needs to go on is here, in plain values: what ran, how far, and in which order its results came.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainables.records import COLUMNS, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
+from trainables.records import COLUMNS, FORMAT, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
 
 FILENAME = "study.sqlite"
 BY_STEP = next(column for column in STEP_COLUMNS if column.name == "step")
 _SQL_TYPE = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
+_REPORTS = """CREATE TABLE IF NOT EXISTS reports (sequence INTEGER PRIMARY KEY, trial_id TEXT, epoch INTEGER, time REAL,
+    objectives TEXT, scheduled REAL, UNIQUE (trial_id, epoch))"""
+
+
+class RecordError(Exception):
+    """A study's record cannot be written or read."""
 
 
 class Recorder:
-    """Writes the tables ``trials`` and ``epochs`` of a study; use as a context manager."""
+    """Writes the tables ``trials``, ``epochs``, ``steps`` and ``reports`` of a study; use as a context manager.
+
+    Raises:
+        RecordError: from every method, when the file cannot be written: a full disk, a damaged file.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._connection = sqlite3.connect(folder / FILENAME, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
-            f"CREATE TABLE IF NOT EXISTS trials ({_columns(TRIAL_COLUMNS)}, config TEXT, PRIMARY KEY (trial_id))"
-        )
-        self._create("epochs", COLUMNS, KEYS)
-        self._create("steps", STEP_COLUMNS, (*KEYS, BY_STEP))
+        self._path = folder / FILENAME
+        with self._explained():
+            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(f"PRAGMA user_version={FORMAT}")
+            self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS trials ({_columns(TRIAL_COLUMNS)}, config TEXT, PRIMARY KEY (trial_id))"
+            )
+            self._connection.execute(_REPORTS)
+            self._create("epochs", COLUMNS, KEYS)
+            self._create("steps", STEP_COLUMNS, (*KEYS, BY_STEP))
 
     def _create(self, table: str, columns: Sequence[Column], keys: Sequence[Column]) -> None:
         names = ", ".join(column.name for column in keys)
@@ -49,42 +66,94 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         """Mark what still trains as interrupted; leave one plain file, readable wherever it is put."""
-        self._connection.execute(
-            "UPDATE trials SET status = 'interrupted', ended = ? WHERE status = 'running'", (time.time(),)
-        )
-        with contextlib.suppress(
-            sqlite3.OperationalError
-        ):  # somebody is reading: the file stays as it is, and readable
+        with contextlib.suppress(sqlite3.Error):  # a full disk: they stay as running, which resume takes likewise
+            self._connection.execute(
+                "UPDATE trials SET status = 'interrupted', ended = ? WHERE status = 'running'", (time.time(),)
+            )
+        with contextlib.suppress(sqlite3.Error):  # somebody is reading: the file stays as it is, and readable
             self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
 
-    def start(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
-        """A trial starts to train under the configuration with these dotted keys."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO trials (trial_id, number, status, started, config) VALUES (?, ?, 'running', ?, ?)",
-            (trial_id, number, time.time(), json.dumps(config)),
-        )
+    def start(self, trial_id: str, number: int, configuration: str, config: Mapping[str, Any]) -> None:
+        """A trial starts to train, or goes on, under the configuration with these dotted keys."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO trials (trial_id, number, configuration, status, started, config) "
+                "VALUES (?, ?, ?, 'running', ?, ?) "
+                "ON CONFLICT (trial_id) DO UPDATE SET status = 'running', ended = NULL, error = NULL, "
+                "config = excluded.config",
+                (trial_id, number, configuration, time.time(), json.dumps(config)),
+            )
 
     def add(
-        self, trial_id: str, rows: Sequence[Row], objective: float | None = None, steps: Sequence[Row] = ()
+        self,
+        trial_id: str,
+        rows: Sequence[Row],
+        objectives: Sequence[float],
+        scheduled: float = math.nan,
+        steps: Sequence[Row] = (),
     ) -> None:
-        """The rows of an epoch, of its updates if they are traced, and the objective's value after it."""
-        self._connection.execute("BEGIN")
-        try:
+        """The rows of an epoch, of its updates if they are traced, and what search and scheduler hear after it.
+
+        Rows of a later epoch are of a past that a crash has undone, and go.
+        """
+        first = min(int(row["epoch"] or 0) for row in rows)
+        last = max(int(row["epoch"] or 0) for row in rows)
+        finite = [value if math.isfinite(value) else None for value in objectives]
+        with self._transaction():
+            for table in ("epochs", "steps"):
+                self._connection.execute(f"DELETE FROM {table} WHERE trial_id = ? AND epoch >= ?", (trial_id, first))
             self._replace("epochs", COLUMNS, trial_id, rows)
             self._replace("steps", STEP_COLUMNS, trial_id, steps)
-            self._connection.execute("UPDATE trials SET objective = ? WHERE trial_id = ?", (objective, trial_id))
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute(
+                "INSERT OR IGNORE INTO reports (trial_id, epoch, time, objectives, scheduled) VALUES (?, ?, ?, ?, ?)",
+                (trial_id, last, time.time(), json.dumps(finite), scheduled),
+            )
+            self._connection.execute("UPDATE trials SET objective = ? WHERE trial_id = ?", (objectives[0], trial_id))
+
+    def rows(self, trial_id: str) -> list[Row]:
+        """The rows of a trial, by epoch."""
+        names = [column.name for column in COLUMNS]
+        query = f"SELECT {', '.join(names)} FROM epochs WHERE trial_id = ? ORDER BY epoch, arm"
+        with self._explained():
+            return [dict(zip(names, row, strict=True)) for row in self._connection.execute(query, (trial_id,))]
 
     def end(self, trial_id: str, status: str, error: str | None = None) -> None:
-        """A trial ends; ``status`` is one of :data:`trainables.records.STATUSES`."""
-        self._connection.execute(
-            "UPDATE trials SET status = ?, error = ?, ended = ? WHERE trial_id = ?",
-            (status, error, time.time(), trial_id),
-        )
+        """A trial ends; ``status`` is one of :data:`trainables.records.STATUSES`, ``error`` what was the reason."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE trials SET status = ?, error = ?, ended = ? WHERE trial_id = ?",
+                (status, error, time.time(), trial_id),
+            )
+
+    def rewind(self, trial_id: str, epoch: int) -> None:
+        """Forget what was recorded of a trial after ``epoch``; it is to be continued from there."""
+        with self._transaction():
+            for table in ("epochs", "steps", "reports"):
+                self._connection.execute(f"DELETE FROM {table} WHERE trial_id = ? AND epoch > ?", (trial_id, epoch))
+            self._connection.execute("UPDATE trials SET status = 'interrupted' WHERE trial_id = ?", (trial_id,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._connection.execute("BEGIN")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RecordError(
+                f"{self._path} cannot be written: {error}. What was recorded before is intact: when there is room "
+                f"again, go on with: filter-study resume {self._path.parent}"
+            ) from error
 
 
 def _columns(columns: Sequence[Column]) -> str:

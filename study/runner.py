@@ -1,140 +1,234 @@
-"""Run an experiment: on Ray Tune, or one comparison of it in this process."""
+"""Run an experiment: on Ray Tune, or one comparison of it in this process; from its start, or from what is recorded.
+
+To go on with a study is a new Tune run, made from the study's own record and checkpoints. Tune's files are never read
+back, so that a study can be moved, copied, or opened with another Ray, and nothing can start over in silence.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-from search_spaces.convert import to_tune
-from study import cluster, manifest
+from study import cluster, manifest, schedulers
 from study.experiment import Experiment
+from study.history import History
+from study.loggers import Logger
 from study.preflight import runtime, under_ray
-from study.recorder import Recorder
-from study.searcher import OptunaSearcher, create_study
-from study.watch import Display, TuneWatch, Watch, not_finite
-from study.weights_and_biases import WandbLogger
+from study.queue import Planned, Queue
+from study.recorder import Recorder, RecordError
+from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_journal
+from study.tensorboard import TensorBoardLogger
+from study.watch import Broken, Display, TuneWatch, Watch
+from study.weights_and_biases import WandbLogger, settle
+from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare, report
-from trainables.config import TrialConfig, metric_mode
+from trainables.config import TrialConfig
 from trainables.tune import ComparisonTrainable
 
-EXPERIMENT = "experiment.yaml"
-RAY = "ray"
-
-
-class FolderError(Exception):
-    """The study directory cannot be used."""
+CHECKPOINTS = "checkpoints"
+INTERRUPTED = 130
 
 
 class Interrupted(Exception):
     """The study was interrupted; what it had recorded is readable."""
 
 
-def create_folder(folder: Path, experiment: Experiment) -> None:
-    """Make the study directory, with the resolved experiment and the manifest.
-
-    Raises:
-        FolderError: it holds something already, or cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise FileExistsError(f"{folder} is not empty; a study needs a folder of its own: choose another --dir")
-        (folder / EXPERIMENT).write_text(experiment.to_yaml(), "utf-8")
-        manifest.write(manifest.collect(experiment), folder)
-    except OSError as error:
-        raise FolderError(f"{error}" if error.errno is None else f"--dir {folder}: {error.strerror}") from None
+def checkpoint_root(experiment: Experiment, folder: Path, study: str) -> str:
+    """Where the comparisons of a study keep their checkpoints: a folder or URI."""
+    if experiment.storage is None:
+        return str(folder.resolve() / CHECKPOINTS)
+    root = experiment.storage if "://" in experiment.storage else str(Path(experiment.storage).expanduser().resolve())
+    return f"{root.rstrip('/')}/{study}/{CHECKPOINTS}"
 
 
 @contextmanager
 def watching(experiment: Experiment, folder: Path, display: Display, say: Callable[[str], None]) -> Iterator[Watch]:
     """The watch over a study in ``folder``; on leaving, everything is written and what still trains is interrupted.
 
-    ``say`` is told once if W&B has failed.
-    """
-    wandb = WandbLogger(experiment.wandb, folder, f"{experiment.name}-{folder.name}")
-    with Recorder(folder) as recorder, _terminated_like_interrupted():
-        try:
-            yield Watch(recorder, wandb, display)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted; what was recorded is in {folder}, to be read by: filter-study report {folder}"
-            ) from None
-        finally:
-            wandb.close()
-            if wandb.failure:
-                say(wandb.failure)
-
-
-def run(experiment: Experiment, folder: Path, display: Display, say: Callable[[str], None] = print) -> Counter[str]:
-    """Run the study in ``folder``; how many comparisons ended in which status. ``say`` is told of trouble with W&B.
+    ``say`` is told of trouble with W&B or TensorBoard.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
+        RecordError: the study's record cannot be written.
     """
-    gpu = experiment.resources.gpu
+    settings, remark = settle(experiment.wandb, folder)
+    if remark:
+        say(remark)
+    loggers: list[Logger] = [WandbLogger(settings, folder, manifest.identity(folder))]
+    if experiment.tensorboard:
+        loggers.append(TensorBoardLogger(folder))
+    with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(folder))
+        for logger in loggers:
+            stack.callback(_close, logger, say)
+        try:
+            yield Watch(recorder, loggers, display, experiment.scheduled[0])
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; what was recorded is in {folder}. Go on with: filter-study resume {folder}"
+            ) from None
+        except Broken as error:
+            raise RecordError(str(error)) from None
+
+
+def _close(logger: Logger, say: Callable[[str], None]) -> None:
+    logger.close()
+    if logger.failure:
+        say(logger.failure)
+
+
+def run(
+    experiment: Experiment,
+    folder: Path,
+    display: Display,
+    say: Callable[[str], None] = print,
+    history: History | None = None,
+) -> Counter[str]:
+    """Run the study in ``folder``, from where ``history`` ends; how many comparisons ended in which status in this run.
+
+    ``say`` is told of trouble that does not end the study.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM.
+        RecordError: the study's record cannot be written.
+    """
     with (
-        _terminated_like_interrupted(),
-        cluster.local_ray(cluster.available_cpus(), _gpus(gpu)),
-        watching(experiment, folder, display, say) as watch,  # inside, for ray.init takes SIGTERM for itself
+        interruptible(say),
+        _ray(experiment),
+        interruptible(say),  # again, for ray.init takes SIGTERM for itself
+        _tune_folder() as scaffolding,
+        watching(experiment, folder, display, say) as watch,
     ):
-        tuner(experiment, folder, watch).fit()
+        tuner(experiment, folder, scaffolding, watch, history or History(), say).fit()
+    with contextlib.suppress(OSError):
+        (folder / CHECKPOINTS).rmdir()  # empty, now that every comparison has ended
     return watch.statuses
 
 
-def _gpus(share: float) -> int:
-    return torch.cuda.device_count() if share else 0
+def _ray(experiment: Experiment) -> AbstractContextManager[None]:
+    gpus = torch.cuda.device_count() if experiment.resources.gpu else 0
+    return cluster.local_ray(cluster.available_cpus(), gpus)
 
 
-def tuner(experiment: Experiment, folder: Path, watch: Watch) -> Any:
-    """The Tune run of an experiment; Ray must have been started."""
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    search, objective, resources = experiment.search, experiment.objective, experiment.resources
-    shared = {"runtime": under_ray(experiment).model_dump(), "objective": objective.model_dump()}
-    searcher, param_space, samples = None, None, 1
-    if search.name == "optuna":
-        optuna_study = create_study(search, objective.mode)
-        searcher = OptunaSearcher(optuna_study, experiment.space, experiment.fixed, shared)
-        samples = experiment.trials
-    else:
-        configurations = to_tune(experiment.space, experiment.fixed, search.trials, search.seed)
-        param_space = {"trial": configurations, **shared}
-    scheduler = FIFOScheduler()
-    if experiment.scheduler.name == "asha":
-        scheduler = AsyncHyperBandScheduler(
-            time_attr="epoch",
-            metric=experiment.scheduler.metric or "objective",
-            mode=metric_mode(experiment.scheduler.metric or objective.metric),
-            max_t=experiment.longest,
-            grace_period=experiment.scheduler.grace_period,
-            reduction_factor=experiment.scheduler.reduction_factor,
-        )
+@contextmanager
+def _tune_folder() -> Iterator[Path]:
+    """Where Tune keeps files of its own, which nothing reads; they go in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="filter-study-tune-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tuner(
+    experiment: Experiment,
+    folder: Path,
+    scaffolding: Path,
+    watch: Watch,
+    history: History,
+    say: Callable[[str], None],
+) -> Any:
+    """The Tune run of what is left of an experiment; Ray must have been started."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what goes wrong is recorded and said
+    root = checkpoint_root(experiment, folder, manifest.identity(folder))
+    scheduler = schedulers.build(experiment)
+    if isinstance(scheduler, schedulers.Remembering):
+        history = _judged(history, scheduler, watch, experiment.scheduler.name)
+    _match(Path(root) if "://" not in root else None, root, history, watch)
+    shared = {
+        "runtime": under_ray(experiment).model_dump(),
+        "objective": experiment.objective.model_dump(),
+        "dead_run": experiment.dead_run.model_dump(),
+        "recovery": experiment.recovery.model_dump(),
+    }
+
+    def trainable_config(planned: Planned) -> dict[str, Any]:
+        own = {"number": planned.number, "trial": dict(planned.config), "checkpoints": f"{root}/{planned.trial_id}"}
+        return {**own, **shared}
+
+    def reject(planned: Planned, error: str) -> None:
+        watch.start(planned)
+        watch.end(planned.trial_id, "failed", 0, None, f"this configuration cannot be: {error}")
+
+    def clean(trial_id: str) -> None:
+        with contextlib.suppress(OSError):
+            Checkpoints(f"{root}/{trial_id}").remove()
+
+    proposer = _proposer(experiment, folder, history, say)
     return tune.Tuner(
-        tune.with_resources(ComparisonTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
-        param_space=param_space,
+        tune.with_resources(ComparisonTrainable, {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject),
             scheduler=scheduler,
-            num_samples=samples,
+            num_samples=experiment.trials,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name=RAY,
-            storage_path=str(folder.resolve()),
+            name="ray",
+            storage_path=str(scaffolding),
             verbose=0,
-            callbacks=[TuneWatch(watch)],
+            callbacks=[TuneWatch(watch, experiment.scheduler.name, clean, say)],
+            failure_config=tune.FailureConfig(max_failures=experiment.recovery.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
+
+
+def _proposer(experiment: Experiment, folder: Path, history: History, say: Callable[[str], None]) -> Proposer:
+    listed = experiment.configurations
+    if listed is not None:
+        return Listed(listed)
+    modes = experiment.objective.modes
+    try:
+        journal = open_journal(folder / JOURNAL, manifest.identity(folder), modes)
+    except OSError as error:
+        say(f"no journal for optuna-dashboard can be written: {error}")
+        journal = None
+    study = create_study(experiment.search, modes, len(history.comparisons) // experiment.seeds)
+    return Asked(study, experiment.space, experiment.fixed, experiment.search.trials or 0, experiment.points, journal)
+
+
+def _judged(history: History, scheduler: schedulers.Remembering, watch: Watch, name: str) -> History:
+    """Tell the scheduler what it heard before; what it had decided to stop when the study broke off is ended."""
+    kept = {past.trial_id: past.epoch for past in history.comparisons if past.unfinished}
+    reports = [report for report in history.reports if report.epoch <= kept.get(report.trial_id, report.epoch)]
+    ended = {p.trial_id: p.epoch for p in history.comparisons if p.status in ("finished", "diverged")}
+    stopped = scheduler.replay(reports, ended) & kept.keys()
+    comparisons = []
+    for past in history.comparisons:
+        if past.trial_id in stopped:
+            watch.stopped(past.trial_id, f"stopped by {name} after epoch {past.epoch}")
+            past = replace(past, status="stopped")
+        comparisons.append(past)
+    return replace(history, comparisons=tuple(comparisons))
+
+
+def _match(local: Path | None, root: str, history: History, watch: Watch) -> None:
+    """Make record and checkpoints of what goes on agree: neither is ahead of the other."""
+    for past in history.comparisons:
+        if past.unfinished:
+            watch.rewind(past.trial_id, past.epoch)
+            Checkpoints(f"{root}/{past.trial_id}").forget(after=past.epoch)
+    unfinished = {past.trial_id for past in history.comparisons if past.unfinished}
+    if local is not None and local.is_dir():
+        for stray in local.iterdir():
+            if stray.name not in unfinished:
+                shutil.rmtree(stray, ignore_errors=True)
 
 
 def train(
@@ -149,31 +243,48 @@ def train(
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
+        RecordError: the study's record cannot be written.
     """
     config = TrialConfig.from_dotted(experiment.trial)
+    planned = Planned(0, config.to_dotted())
     comparison = prepare(config, runtime(experiment, device))
-    with watching(experiment, folder, display, say) as watch:
-        watch.start("comparison", experiment.trial)
-        value = None
+    with interruptible(say), watching(experiment, folder, display, say) as watch:
+        watch.start(planned)
+        objectives = [float("nan")]
         while not comparison.done:
             rows = comparison.step()
             metrics = report(rows, config.baseline, config.treatment)
-            value = experiment.objective.value(metrics, config.baseline)
-            watch.add("comparison", rows, value, comparison.trace() if experiment.trace else ())
+            objectives = experiment.objective.values(metrics, config.baseline)
+            steps = comparison.trace() if experiment.trace else []
+            watch.add(planned.trial_id, {"rows": rows, "steps": steps, "objectives": objectives, **metrics})
             on_epoch(metrics)
-        watch.end("comparison", comparison.status, comparison.epoch, value, not_finite(comparison.diverged))
+        watch.end(planned.trial_id, comparison.status, comparison.epoch, objectives[0], comparison.reason)
     return comparison.status
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does."""
+def interruptible(say: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends a study in good order, the second at once."""
+    signals = []
 
     def interrupt(*_: object) -> None:
+        signals.append(True)
+        if len(signals) > 1:
+            leave()
+        say("stopping; once more to leave at once")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave() -> None:
+    """End this process and its children now. What is recorded is whole: every write is one transaction."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(INTERRUPTED)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +14,12 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from study.recorder import Recorder
-from study.weights_and_biases import WandbLogger
+from study.loggers import Logger
+from study.queue import Planned
+from study.recorder import Recorder, RecordError
 from trainables.comparison import report
-from trainables.config import TrialConfig
 from trainables.records import Row
+from trainables.tune import HANG
 
 
 class Display(Protocol):
@@ -33,66 +36,75 @@ class Display(Protocol):
 
 
 class Watch:
-    """Records a study's trials, logs them to W&B and shows them; knows nothing of Ray."""
+    """Records a study's trials, hands them to loggers and shows them; knows nothing of Ray."""
 
-    def __init__(self, recorder: Recorder, wandb: WandbLogger, display: Display) -> None:
+    def __init__(self, recorder: Recorder, loggers: Sequence[Logger], display: Display, scheduled: str) -> None:
         self._recorder = recorder
-        self._wandb = wandb
+        self._loggers = loggers
         self._display = display
-        self._configs: dict[str, dict[str, Any]] = {}
+        self._scheduled = scheduled
+        self._configs: dict[str, Mapping[str, Any]] = {}
         self._numbers: dict[str, int] = {}
         self.statuses: Counter[str] = Counter()
 
-    def start(self, trial_id: str, values: Mapping[str, Any]) -> None:
-        """A trial starts under these dotted keys."""
-        config = self._configs[trial_id] = _complete(values)
-        number = self._numbers.setdefault(trial_id, len(self._numbers))
-        self._recorder.start(trial_id, number, config)
-        self._wandb.start(trial_id, config)
+    def start(self, planned: Planned) -> None:
+        """A comparison starts, or goes on."""
+        self._configs[planned.trial_id] = planned.config
+        self._numbers[planned.trial_id] = planned.number
+        self._recorder.start(planned.trial_id, planned.number, planned.configuration, planned.config)
+        for logger in self._loggers:
+            logger.start(planned.trial_id, planned.config)
+        self._log(planned.trial_id, self._recorder.rows(planned.trial_id))  # what a logger has lost in a crash
         self._display.started(len(self._configs))
 
-    def add(self, trial_id: str, rows: Sequence[Row], objective: float | None, steps: Sequence[Row] = ()) -> None:
-        """A trial leaves the rows of one epoch, or of epochs 0 and 1, and of its updates if they are traced."""
-        self._recorder.add(trial_id, rows, objective, steps)
-        config = self._configs[trial_id]
-        for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
-            self._wandb.log(trial_id, int(epoch or 0), report(list(arms), config["baseline"], config["treatment"]))
+    def rewind(self, trial_id: str, epoch: int) -> None:
+        """A comparison of an earlier run is to go on after ``epoch``."""
+        self._recorder.rewind(trial_id, epoch)
+
+    def stopped(self, trial_id: str, reason: str) -> None:
+        """A comparison of an earlier run had been stopped when that run broke off."""
+        self._recorder.end(trial_id, "stopped", reason)
+
+    def add(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """A comparison has trained an epoch (the first time also leaving epoch 0)."""
+        rows = result["rows"]
+        if not rows:
+            return  # it could not even start
+        heard = result["objectives"], float(result.get(self._scheduled, math.nan))
+        self._recorder.add(trial_id, rows, *heard, result["steps"])
+        self._log(trial_id, rows)
         self._display.epoch()
 
+    def _log(self, trial_id: str, rows: Sequence[Row]) -> None:
+        config = self._configs[trial_id]
+        for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
+            metrics = report(list(arms), config["baseline"], config["treatment"])
+            for logger in self._loggers:
+                logger.log(trial_id, int(epoch or 0), metrics)
+
     def end(self, trial_id: str, status: str, epoch: int, objective: float | None, error: str | None = None) -> None:
-        """A trial ends."""
+        """A comparison ends."""
         config = self._configs.pop(trial_id)
         self.statuses[status] += 1
         self._recorder.end(trial_id, status, error)
-        self._wandb.end(trial_id, status)
+        for logger in self._loggers:
+            logger.end(trial_id, status)
         self._display.ended(self._numbers[trial_id], status, epoch, objective, config)
 
 
-def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole configuration of these dotted keys; as they are if a trial with them is bound to fail."""
-    try:
-        return TrialConfig.from_dotted(values).to_dotted()
-    except ValueError:
-        return dict(values)
-
-
-def not_finite(arms: Sequence[str]) -> str | None:
-    """The error of a trial in which these arms diverged; None where none did."""
-    return f"training loss is not finite: {', '.join(arms)}" if arms else None
-
-
-def _error(trial: Trial) -> str:
-    """What a failed trial raised, as Ray wrote it down, without colours."""
-    file = Path(trial.error_file or "")
-    text = file.read_text("utf-8") if file.is_file() else "its worker left no error"
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+class Broken(BaseException):
+    """The record cannot be written: the run ends. Not an Exception, for Tune would take that for the trial's own."""
 
 
 class TuneWatch(Callback):
-    """Hands what Tune reports to a :class:`Watch`."""
+    """Hands what Tune reports to a :class:`Watch`, and what has ended to ``clean``, which removes its checkpoints."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, stopper: str, clean: Callable[[str], None], say: Callable[[str], None]) -> None:
         self._watch = watch
+        self._stopper = stopper
+        self._clean = clean
+        self._say = say
+        self._troubles: set[str] = set()
         self._open: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,23 +115,54 @@ class TuneWatch(Callback):
         """Open the trial's record; a trial that starts again goes on with the one it has."""
         if trial.trial_id not in self._open:
             self._open.add(trial.trial_id)
-            self._watch.start(trial.trial_id, trial.config["trial"])
+            with _breaking():
+                self._watch.start(Planned(trial.config["number"], trial.config["trial"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Take the rows out of the result, so that Tune need not keep them."""
-        self._watch.add(trial.trial_id, result.pop("rows"), result["objective"], result.pop("steps"))
+        """Record the rows, and take them out of the result, so that Tune need not keep them."""
+        with _breaking():
+            self._watch.add(trial.trial_id, result)
+        del result["rows"], result["steps"]
+        if (trouble := result.pop("trouble")) and trial.trial_id not in self._troubles:
+            self._troubles.add(trial.trial_id)
+            self._say(trouble)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial finished, diverged, or was stopped by the scheduler while it ran."""
+        """The trial finished, diverged, was given up, or was stopped by the scheduler while it ran."""
         last = trial.last_result
-        status = "stopped" if last["status"] == "running" else last["status"]
-        self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], not_finite(last["diverged"]))
+        if not last:
+            return  # it was still waiting when everything ended
+        status, reason = last["status"], last["reason"]
+        if status == "running":
+            status, reason = "stopped", f"stopped by {self._stopper} after epoch {last['epoch']}"
+        with _breaking():
+            self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], reason)
+        self._clean(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial raised, or its worker died."""
+        """The trial raised, hung, or lost its worker, more often than it may."""
         if trial.trial_id not in self._open:  # its actor never started
             self.on_trial_start(iteration, trials, trial)
         last = trial.last_result or {}
-        self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, _error(trial))
+        with _breaking():
+            self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, _error(trial))
+        self._clean(trial.trial_id)
+
+
+@contextmanager
+def _breaking() -> Iterator[None]:
+    try:
+        yield
+    except RecordError as error:
+        raise Broken(str(error)) from error
+
+
+def _error(trial: Trial) -> str:
+    """What a failed trial raised, or where it hung, as it was written down, without colours."""
+    texts = []
+    for file in (Path(trial.config["checkpoints"]) / HANG, Path(trial.error_file or "")):
+        if file.is_file() and (text := file.read_text("utf-8").strip()):
+            texts.append(re.sub(r"\x1b\[[0-9;]*m", "", text))
+    return "\n".join(texts) or "its worker left no error"

@@ -1,3 +1,4 @@
+import math
 from random import Random
 from typing import Any
 
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search_spaces.domains import Parameter, SpaceError, corners, grid, merge, ordered, sample, space
+from search_spaces.domains import Parameter, SpaceError, complete, corners, grid, merge, ordered, sample, space
 
 CONDITIONAL = space(
     optimizer__momentum={"uniform": [0.1, 0.9], "when": {"optimizer.name": "SGD"}},
@@ -122,3 +123,43 @@ def test_corners_take_every_extreme_value() -> None:
 def test_corners_leave_out_what_a_fixed_key_rules_out() -> None:
     only_sgd = {"optimizer.momentum": CONDITIONAL["optimizer.momentum"]}
     assert list(corners(only_sgd, {"optimizer.name": "Adam"}, Random(0))) == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "inside", "outside"),
+    [
+        ({"uniform": [0, 1]}, [0, 0.5, 1, 1.0], [-1e-9, 1.1, math.nan, math.inf, "0.5", None, True]),
+        ({"loguniform": [1e-3, 1]}, [1e-3, 1], [0, 1e-4, False]),
+        ({"integer": [2, 5]}, [2, 5], [1, 6, 3.0, 2.5, "3", True, None]),
+        ({"choice": [1, "a", None]}, [1, "a", None], [True, 1.0, "1", "b", 0]),
+        ({"choice": [True, 0.5]}, [True, 0.5], [1, 1.0, False]),
+    ],
+)
+def test_a_domain_has_its_values_and_no_others(domain: dict[str, Any], inside: list[Any], outside: list[Any]) -> None:
+    parameter = Parameter.model_validate(domain)
+    assert [value for value in inside if not parameter.contains(value)] == []
+    assert [value for value in outside if parameter.contains(value)] == []
+
+
+@given(st.integers(0, 10**6))
+def test_a_domain_has_what_is_drawn_from_it(seed: int) -> None:
+    values = sample(merge(CONDITIONAL, space(epochs={"integer": [1, 9]})), {}, Random(seed))
+    assert all(CONDITIONAL[key].contains(values[key]) for key in values.keys() & CONDITIONAL.keys())
+
+
+def test_what_a_point_leaves_open_is_as_it_is_set() -> None:
+    settings = {"optimizer.name": "SGD", "optimizer.momentum": 0.7, "seed": 3}
+    assert complete(CONDITIONAL, settings, {"seed": 4}) == settings | {"seed": 4}
+    assert complete(CONDITIONAL, {"seed": 3}, {"optimizer.name": "SGD"}) == {"seed": 3, "optimizer.name": "SGD"}
+
+
+def test_a_point_drops_what_its_condition_rules_out_unless_it_says_so_itself() -> None:
+    settings = {"optimizer.name": "SGD", "optimizer.momentum": 0.7}
+    assert complete(CONDITIONAL, settings, {"optimizer.name": "Adam"}) == {"optimizer.name": "Adam"}
+    point = {"optimizer.name": "Adam", "optimizer.momentum": 0.2}  # a mistake, which the configuration will refuse
+    assert complete(CONDITIONAL, settings, point) == point
+
+
+def test_a_point_of_a_space_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(SpaceError, match="b is conditional on c, which is neither searched nor set"):
+        complete(space(b={"choice": [1], "when": {"c": 1}}), {}, {})

@@ -2,6 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from search_spaces.domains import Parameter
 from study.experiment import ExperimentError, built_in, from_document, load
@@ -139,7 +142,10 @@ def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -
         ),
         ({"space": {"seed": {"chioce": [1]}}}, "space.seed.chioce: unknown key; did you mean 'choice'?"),
         ({"space": {"seed": {"choice": [[1]]}}}, "space.seed.choice: [[1]]: choice must be a list of numbers"),
-        ({"search": {"trials": 2, "sampler": "gp"}}, "search.sampler: 'gp': input should be 'tpe' or 'random'"),
+        (
+            {"search": {"trials": 2, "sampler": "bayes"}},
+            "search.sampler: 'bayes': input should be 'tpe', 'gp', 'cmaes', 'nsgaii' or 'random'",
+        ),
         ({"space": {"optimizer.lr": {"uniform": [-1, 1]}}}, "optimizer.lr: -1.0: input should be greater than 0"),
         ({"space": {"seed": {"choice": [1]}, "include": "method"}, "search": {"name": "grid", "trials": 3}}, "grid"),
         ({"space": {"optimizer.lr": {"uniform": [0.1, 1]}}, "search": {"name": "grid"}}, "give optimizer.lr as choice"),
@@ -164,6 +170,306 @@ def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -
 )
 def test_a_mistake_is_named(document: dict[str, Any], message: str) -> None:
     assert any(message in error for error in errors({**HEAD, **document}))
+
+
+RATE = {"optimizer.lr": {"loguniform": [0.01, 0.1]}}
+TWO = {"metric": ["gap/test_accuracy", "filtered/cumulative_compute"]}
+
+
+def optuna(sampler: str = "tpe", **more: Any) -> dict[str, Any]:
+    return {"search": {"trials": 9, "sampler": sampler, **more}, "space": RATE}
+
+
+CLASHES = [
+    (
+        {**optuna("cmaes"), "space": {**RATE, "batch_size": {"choice": [8, 16]}}},
+        "search.sampler: cmaes searches numbers that always exist, and batch_size is a choice or conditional; use tpe",
+    ),
+    (
+        {**optuna("cmaes"), "space": {**RATE, "optimizer.momentum": {"uniform": [0, 0.9], "when": {"seed": 0}}}},
+        "search.sampler: cmaes searches numbers that always exist, and optimizer.momentum is a choice or conditional; "
+        "use tpe",
+    ),
+    (
+        {**optuna("cmaes"), "objective": TWO},
+        "search.sampler: cmaes has one objective; use nsgaii or tpe for several",
+    ),
+    *(
+        (
+            {**optuna(sampler), "scheduler": {"name": scheduler}},
+            f"search.sampler: {sampler} learns from complete comparisons alone, and scheduler.name {scheduler} stops "
+            "most of them; use tpe, or scheduler.name none",
+        )
+        for sampler in ("gp", "cmaes", "nsgaii")
+        for scheduler in ("asha", "hyperband", "median")
+    ),
+    (
+        {**optuna(), "objective": TWO, "scheduler": {"name": "asha"}},
+        "scheduler.metric: is missing: asha needs one number, and there are several objectives; set it, for instance "
+        "to gap/test_accuracy",
+    ),
+    (
+        {**optuna(), "scheduler": {"name": "asha", "metric": "nobody/test_accuracy"}},
+        "scheduler.metric: 'nobody' is no arm of this experiment; set it to gap/METRIC or to a metric of archetype, "
+        "filtered",
+    ),
+    (
+        {**optuna(), "scheduler": {"metric": "gap/steps"}},
+        "scheduler.metric: 'gap/steps': must be gap/METRIC or ARM/METRIC with one of the metrics train_accuracy",
+    ),
+    (
+        {
+            **optuna(),
+            "dataset": {"validation_fraction": 0},
+            "objective": {"metric": "gap/test_accuracy"},
+            "scheduler": {"name": "asha", "metric": "filtered/validation_accuracy"},
+        },
+        "scheduler.metric: 'filtered/validation_accuracy' needs a validation set, and dataset.validation_fraction is 0",
+    ),
+    (
+        {**optuna(), "epochs": 26, "scheduler": {"name": "hyperband", "brackets": 4}},
+        "scheduler.brackets: 4: the last bracket would start at epoch 27 of 26; have fewer, or a smaller grace_period "
+        "or reduction_factor, or use asha",
+    ),
+    (
+        {**optuna(), "epochs": 20, "scheduler": {"name": "median", "grace_period": 21}},
+        "scheduler.grace_period: 21 is more than the 20 epochs of a comparison; lower it, or set scheduler.name to",
+    ),
+    (
+        {**optuna(), "epochs": 20, "dead_run": {"epochs": 21}},
+        "dead_run.epochs: 21 is more than the 20 epochs there are",
+    ),
+    ({"seeds": 2}, "seeds: 2: seed is searched too; leave out one of them"),
+    (
+        {"seeds": 2, "search": {"name": "points", "points": [{"seed": 1}]}, "space": {}},
+        "seeds: 2: seed is searched too; leave out one of them",
+    ),
+    ({"seeds": 0}, "seeds: 0: input should be greater than 0"),
+    (optuna(points=[{"optimizer.lr": 0.5}]), "search.points: optimizer.lr: 0.5 is not in the space"),
+    (optuna(points=[{"optimizer.lr": "0.05"}]), "search.points: optimizer.lr: '0.05' is not in the space"),
+    (
+        optuna(points=[{"optimizer.lr": 0.05}, {"batch_size": 8}]),
+        "search.points: batch_size is not searched; leave it out, or use search.name points",
+    ),
+    (optuna(points=[{"optimizer.lrr": 0.5}]), "optimizer.lrr: unknown key; did you mean 'lr'?"),
+    (
+        {"search": {"name": "points", "points": [{"epochs": 0}, {"batch_size": 0}]}},
+        "batch_size: 0: input should be greater than 0",
+    ),
+    (
+        {"search": {"name": "random", "trials": 3, "points": [{"optimizer.nesterov": True, "optimizer.momentum": 0}]}},
+        "optimizer: nesterov needs a momentum above 0",
+    ),
+    (optuna(points=[{"optimizer": {"lr": 0.1}}]), "search.points.0.optimizer"),
+    (optuna(points={"optimizer.lr": 0.1}), "search.points: "),
+    (
+        {"search": {"name": "grid", "points": [{"seed": 1}]}},
+        "search: a grid has its own points; leave points out, or use search.name points",
+    ),
+    (
+        {"search": {"name": "points"}, "space": {}},
+        "search: search.name points needs points: a list of the keys to set in each comparison",
+    ),
+    (
+        {"search": {"name": "points", "points": [{"seed": 1}], "trials": 3}},
+        "search: search.name points runs every point; leave trials out, or use search.name random",
+    ),
+    (
+        {"search": {"name": "random"}},
+        "search: trials is missing: say how many configurations search.name random may try",
+    ),
+    ({"objective": {"metric": []}}, "objective.metric"),
+    (
+        {"objective": {"metric": ["gap/test_accuracy", "gap/test_accuracy"]}},
+        "objective.metric: ['gap/test_accuracy', 'gap/test_accuracy']: names a metric twice: gap/test_accuracy",
+    ),
+    (
+        {"objective": {"metric": ["gap/test_accuracy", "gap/steps"]}},
+        "objective.metric: ['gap/test_accuracy', 'gap/steps']: 'gap/steps': must be gap/METRIC or ARM/METRIC",
+    ),
+    ({"recovery": {"checkpoints": 0}}, "recovery.checkpoints: 0: input should be greater than or equal to 1"),
+    ({"recovery": {"max_failure": 0}}, "recovery.max_failure: unknown key; did you mean 'max_failures'?"),
+    ({"resources": {"memory_gib": 0}}, "resources.memory_gib: 0: input should be greater than 0"),
+    ({"dead_run": {"epochs": 0}}, "dead_run.epochs: 0: input should be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("document", "message"), CLASHES)
+def test_what_does_not_go_together_is_refused_with_what_to_do(document: dict[str, Any], message: str) -> None:
+    found = errors({**HEAD, **document})
+    assert any(error.startswith(message) for error in found), found
+
+
+def test_what_does_not_go_together_is_reported_at_once() -> None:
+    found = errors(
+        {
+            **HEAD,
+            "epochs": 5,
+            "seeds": 3,
+            "dataset": {"validation_fraction": 0},
+            "space": {"seed": {"integer": [0, 9]}, "batch_size": {"choice": [8, 16]}},
+            "search": {"trials": 5, "sampler": "cmaes", "points": [{"batch_size": 4}, {"epochs": 3}]},
+            "objective": {"metric": ["gap/validation_accuracy", "nobody/test_accuracy"]},
+            "scheduler": {"name": "hyperband", "grace_period": 6},
+            "dead_run": {"epochs": 7},
+        }
+    )
+    beginnings = {error.partition(":")[0] for error in found}
+    assert beginnings == {
+        *("objective.metric", "scheduler.metric", "search.points", "search.sampler"),
+        *("scheduler.grace_period", "scheduler.brackets", "dead_run.epochs", "seeds"),
+    }
+    assert len(found) == 12
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**optuna("cmaes"), "search": {"trials": 9, "sampler": "cmaes"}},
+        {**optuna("gp"), "objective": TWO},
+        {**optuna("nsgaii"), "objective": TWO},
+        {**optuna("nsgaii"), "space": {**RATE, "batch_size": {"choice": [8, 16]}}},
+        {**optuna(), "objective": TWO, "scheduler": {"name": "asha", "metric": "filtered/test_accuracy"}},
+        {**optuna(), "epochs": 27, "scheduler": {"name": "hyperband", "brackets": 4}},
+        {**optuna(), "epochs": 20, "dead_run": {"epochs": 20}},
+        {**optuna(), "seeds": 3},
+        {"seeds": 3, "search": {"name": "points", "points": [{"batch_size": 8}]}, "space": {}},
+    ],
+)
+def test_what_goes_together_is_accepted(document: dict[str, Any]) -> None:
+    assert from_document("x", {**HEAD, **document}).trials > 0
+
+
+EVERYTHING: dict[str, Any] = {
+    "about": {"title": "t", "question": "q", "section": "3", "command": "c", "time": "1 min", "result": "r"},
+    "dataset": {"samples_per_class": 40, "validation_fraction": 0.2},
+    "optimizer": {"name": "SGD", "lr": 0.05},
+    "epochs": 27,
+    "arms": {"filtered": {"raw_batch_size": 64}, "epochwise": {}},
+    "space": {
+        "include": ["schedule"],
+        "optimizer.lr": {"loguniform": [0.01, 0.1]},
+        "optimizer.momentum": {"uniform": [0, 0.9], "when": {"optimizer.name": "SGD"}},
+        "batch_size": {"integer": [8, 64]},
+    },
+    "search": {
+        "sampler": "tpe",
+        "trials": 30,
+        "seed": 7,
+        "points": [
+            {"optimizer.lr": 0.02, "batch_size": 16, "schedule.name": "none"},
+            {"schedule.name": "exponential", "schedule.gamma": 0.9, "batch_size": 8},
+        ],
+    },
+    "objective": {"metric": ["gap/test_accuracy", "filtered/cumulative_compute"], "baseline_floor": 0.6},
+    "seeds": 3,
+    "scheduler": {"name": "hyperband", "metric": "filtered/train_accuracy", "brackets": 4},
+    "dead_run": {"epochs": 3, "margin": 0.05},
+    "resources": {"cpu": 2, "memory_gib": 1.5},
+    "recovery": {"checkpoint_seconds": 0, "checkpoints": 3, "max_failures": 1, "hang_seconds": 60},
+    "wandb": {"mode": "disabled", "project": "mine"},
+    "tensorboard": True,
+    "data_dir": "elsewhere",
+    "storage": "memory://study",
+    "trace": True,
+    "smoke": {"search.trials": 2, "epochs": 27},
+}
+
+
+def test_an_experiment_with_everything_in_it_reads_back_as_the_same(tmp_path: Path) -> None:
+    experiment = from_document("all", EVERYTHING)
+    file = tmp_path / "all.yaml"
+    file.write_text(experiment.to_yaml())
+    again = load(str(file))
+    assert again == experiment
+    assert again.to_yaml() == experiment.to_yaml()
+    assert set(EVERYTHING) <= set(yaml.safe_load(file.read_text()))
+    assert load(str(file), smoke=True).trials == 2 * 3
+    assert again.points == experiment.points
+    assert (again.trials, again.cost, again.longest) == (90, 90 * 27 * 3, 27)
+    assert again.scheduled == ("filtered/train_accuracy", "max")
+
+
+def test_a_point_is_completed_by_what_the_file_sets() -> None:
+    first, second = from_document("all", EVERYTHING).points
+    shared = {
+        "dataset.samples_per_class": 40,
+        "epochs": 27,
+        "optimizer.name": "SGD",
+        "arms.filtered.raw_batch_size": 64,
+    }
+    assert (shared | {"optimizer.lr": 0.02, "batch_size": 16, "schedule.name": "none"}).items() <= first.items()
+    assert (shared | {"optimizer.lr": 0.05, "batch_size": 8, "schedule.gamma": 0.9}).items() <= second.items()
+    assert "schedule.gamma" not in first
+    assert "schedule.every" not in second
+
+
+def test_the_scheduler_looks_at_the_objective_where_nothing_else_is_said() -> None:
+    assert from_document("x", {**HEAD, **optuna()}).scheduled == ("objective", "max")
+    less = {"objective": {"metric": "filtered/test_mean_loss"}}
+    assert from_document("x", {**HEAD, **optuna(), **less}).scheduled == ("objective", "min")
+    other = {"scheduler": {"name": "asha", "metric": "filtered/test_mean_loss"}}
+    assert from_document("x", {**HEAD, **optuna(), **other}).scheduled == ("filtered/test_mean_loss", "min")
+
+
+@pytest.mark.parametrize(
+    ("document", "configurations", "trials", "cost"),
+    [
+        ({"search": {"name": "grid"}}, 10, 10, 10 * 20 * 2),
+        ({"search": {"name": "random", "trials": 4}}, 4, 4, 4 * 20 * 2),
+        ({"search": {"name": "random", "trials": 4}, "space": RATE, "seeds": 3}, 4, 12, 12 * 20 * 2),
+        ({"search": {"name": "grid"}, "space": {"epochs": {"choice": [5, 10]}}, "seeds": 2}, 2, 4, 2 * (5 + 10) * 2),
+        ({"search": {"trials": 4}, "space": {"epochs": {"choice": [5, 10]}}}, None, 4, 4 * 10 * 2),
+        (
+            {"search": {"name": "points", "points": [{"epochs": 5}, {}, {"batch_size": 8}]}, "space": {}, "seeds": 2},
+            *(3, 6, 2 * (5 + 20 + 20) * 2),
+        ),
+        (
+            {"search": {"name": "points", "points": [{}, {"arms.epochwise.granularity": "epoch"}]}, "space": {}},
+            *(2, 2, 20 * 2 + 20 * 3),
+        ),
+        ({"search": {"name": "random", "trials": 2, "points": [{"epochs": 30}] * 3}}, 2, 2, 2 * 30 * 2),
+        ({"search": {"trials": 4, "points": [{"seed": 3}]}, "epochs": 7}, None, 4, 4 * 7 * 2),
+    ],
+)
+def test_comparisons_and_their_cost_are_counted_before_anything_runs(
+    document: dict[str, Any], configurations: int | None, trials: int, cost: int
+) -> None:
+    experiment = from_document("x", {**HEAD, "epochs": 20, **document})
+    listed = experiment.configurations
+    assert (None if listed is None else len(listed)) == configurations
+    assert (experiment.trials, experiment.cost) == (trials, cost)
+
+
+def test_points_stand_before_the_draws_of_a_random_search() -> None:
+    points = [{"optimizer.lr": 0.5}, {"optimizer.lr": 0.07, "batch_size": 8}]
+    document = {**HEAD, "space": RATE, "batch_size": 16}
+    plain = from_document("x", document | {"search": {"name": "random", "trials": 5}})
+    pointed = from_document("x", document | {"search": {"name": "random", "trials": 5, "points": points}})
+    rates = [(c["optimizer.lr"], c["batch_size"]) for c in pointed.configurations or ()]
+    assert rates[:2] == [(0.5, 16), (0.07, 8)]
+    assert rates[2:] == [(c["optimizer.lr"], c["batch_size"]) for c in plain.configurations or ()][:3]
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_first_draws_of_a_random_search_are_the_same_however_many_there_are(
+    one: int, other: int, seed: int
+) -> None:
+    space = {"include": "optimizer", "epochs": {"integer": [3, 9]}}
+    few, many = (
+        from_document("x", {**HEAD, "space": space, "search": {"name": "random", "trials": trials, "seed": seed}})
+        for trials in sorted((one, other))
+    )
+    assert (many.configurations or [])[: few.trials] == few.configurations
+    assert many.trials == max(one, other)
+
+
+def test_alone_an_experiment_is_the_one_comparison_that_its_file_sets() -> None:
+    alone = from_document("all", EVERYTHING).alone()
+    assert (alone.trials, alone.scheduler.name, alone.space) == (1, "none", {})
+    assert alone.configurations == [alone.trial]
+    assert from_document("alone", yaml.safe_load(alone.to_yaml())).configurations == [alone.trial]
 
 
 def test_a_value_is_set_from_the_command_line_under_its_dotted_name(tmp_path: Path) -> None:

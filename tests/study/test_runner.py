@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from analysis.load import Study, config_keys, export, load
-from study import cluster, preflight, runner
+from study import cluster, folder, preflight, runner
 from study.display import NoDisplay
 from study.experiment import Experiment
 from study.recorder import FILENAME
@@ -86,21 +86,21 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Drill, Mappi
             "wandb": {"mode": "offline"},
         },
     )
-    folder = tmp_path_factory.mktemp("drill")
-    display = Drill(folder)
-    runner.create_folder(folder, experiment)
-    statuses = runner.run(experiment, folder, display)
-    return load(folder), display, statuses
+    path = tmp_path_factory.mktemp("drill")
+    display = Drill(path)
+    folder.create(path, experiment)
+    statuses = runner.run(experiment, path, display)
+    return load(path), display, statuses
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_diverges_or_loses_its_worker_is_one_row_and_not_the_end(
+def test_a_trial_that_fails_or_diverges_is_one_row_and_one_that_loses_its_worker_goes_on(
     drill: tuple[Study, Drill, Mapping[str, int]],
 ) -> None:
     study, display, statuses = drill
     trials = study.trials
     assert display.killed == 1
-    assert statuses == {"finished": 1, "failed": 3, "diverged": 2}
+    assert statuses == {"finished": 2, "failed": 2, "diverged": 2}
     assert trials["status"].value_counts().to_dict() == statuses
     doomed = trials["dataset.samples_per_class"] == DOOMED
     assert (trials.loc[doomed, "status"] == "failed").all()
@@ -108,8 +108,7 @@ def test_a_trial_that_fails_diverges_or_loses_its_worker_is_one_row_and_not_the_
     assert (trials.loc[trials["optimizer.lr"] == DIVERGING, "status"] == "diverged").all()
     assert trials.loc[trials["status"] == "diverged", "error"].str.contains("not finite").all()
     killed = trials[(trials["seed"] == 1) & (trials["optimizer.lr"] < 1) & ~doomed]
-    assert list(killed["status"]) == ["failed"]
-    assert killed["error"].str.contains("died").all()
+    assert list(killed["status"]) == ["finished"]
 
 
 @pytest.mark.slow
@@ -134,7 +133,7 @@ def test_rows_under_ray_are_bit_identical_to_those_of_a_plain_process(
 def _experiment_of(study: Study) -> Experiment:
     from study.experiment import load as load_experiment
 
-    return load_experiment(str(study.path / runner.EXPERIMENT))
+    return load_experiment(str(study.path / folder.EXPERIMENT))
 
 
 @pytest.mark.slow
@@ -146,12 +145,13 @@ def test_ray_listens_on_loopback_alone(drill: tuple[Study, Drill, Mapping[str, i
 
 
 @pytest.mark.slow
-def test_a_study_directory_holds_experiment_manifest_records_wandb_and_rays_tree(
+def test_a_study_directory_holds_experiment_manifest_record_and_wandb_and_nothing_of_ray(
     drill: tuple[Study, Drill, Mapping[str, int]],
 ) -> None:
     study, *_ = drill
     names = {path.name for path in study.path.iterdir()}
-    assert names == {"experiment.yaml", "manifest.json", "study.sqlite", "ray", "wandb"}
+    assert names == {"experiment.yaml", "manifest.json", "study.sqlite", "wandb"}
+    assert not any(path.suffix in (".pkl", ".pickle") for path in study.path.rglob("*"))
     assert study.manifest["versions"]["ray"]
     assert study.manifest["seeds"] == {"search": 0, "training": "searched"}
     assert len(list(study.path.glob("wandb/offline-run-*/*.wandb"))) == len(study.trials)
@@ -165,8 +165,8 @@ def test_nothing_of_ray_is_left_behind(drill: tuple[Study, Drill, Mapping[str, i
 
 def test_a_folder_that_holds_something_is_not_overwritten(small: Callable[..., Experiment], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(runner.FolderError, match="choose another --dir"):
-        runner.create_folder(tmp_path, small())
+    with pytest.raises(folder.FolderError, match="choose another --dir"):
+        folder.create(tmp_path, small())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -181,7 +181,7 @@ def test_every_data_set_that_the_search_can_ask_for_is_looked_for_first(
 
 def test_training_in_this_process_records_every_epoch(small: Callable[..., Experiment], tmp_path: Path) -> None:
     experiment = small()
-    runner.create_folder(tmp_path, experiment)
+    folder.create(tmp_path, experiment)
     seen: list[float] = []
     status = runner.train(experiment, tmp_path, NoDisplay(), "cpu", lambda m: seen.append(m["gap/test_accuracy"]))
     study = load(tmp_path)
@@ -195,7 +195,7 @@ def test_training_in_this_process_records_every_epoch(small: Callable[..., Exper
 
 def test_training_that_is_interrupted_leaves_a_readable_study(small: Callable[..., Experiment], tmp_path: Path) -> None:
     experiment = small(epochs=100)
-    runner.create_folder(tmp_path, experiment)
+    folder.create(tmp_path, experiment)
     epochs = []
 
     def stop_after_three(metrics: dict[str, float]) -> None:
@@ -213,7 +213,7 @@ def test_training_that_is_interrupted_leaves_a_readable_study(small: Callable[..
 
 def test_a_traced_study_has_a_row_for_every_update(small: Callable[..., Experiment], tmp_path: Path) -> None:
     experiment = small(trace=True)
-    runner.create_folder(tmp_path / "study", experiment)
+    folder.create(tmp_path / "study", experiment)
     runner.train(experiment, tmp_path / "study", NoDisplay(), "cpu", lambda metrics: None)
     study = load(tmp_path / "study")
     updates = study.steps.groupby(["arm", "epoch"])["step"].agg(["size", "max"])

@@ -3,12 +3,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import load
-from study.experiment import Wandb
+from study.history import read
+from study.queue import Planned
 from study.recorder import Recorder
 from study.watch import Watch
-from study.weights_and_biases import WandbLogger
+from trainables.config import TrialConfig
 
-TRIAL = {"model.name": "FCNet10", "batch_size": 16}
+CONFIG = TrialConfig.from_dotted({"model.name": "FCNet10", "batch_size": 16}).to_dotted()
 
 
 class Log:
@@ -27,36 +28,64 @@ class Log:
         self.events.append(("ended", number, status, epoch, objective, config["model.name"]))
 
 
-def watch(folder: Path, recorder: Recorder, log: Log) -> Watch:
-    return Watch(recorder, WandbLogger(Wandb(mode="disabled"), folder, "x"), log)
+class Told:
+    """A logger that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def start(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        self.told.append(("start", trial_id))
+
+    def log(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.told.append((trial_id, epoch, dict(metrics)))
+
+    def end(self, trial_id: str, status: str) -> None:
+        self.told.append(("end", trial_id, status))
 
 
-def test_a_trial_is_recorded_with_its_whole_configuration_and_shown(tmp_path: Path) -> None:
-    log = Log()
+def test_a_trial_is_recorded_with_its_whole_configuration_logged_and_shown(tmp_path: Path) -> None:
+    log, logger = Log(), Told()
+    first, second = Planned(0, CONFIG), Planned(1, {**CONFIG, "seed": 1})
+    rows = [{"arm": arm, "epoch": epoch, "test_accuracy": 0.5} for epoch in (0, 1) for arm in ("archetype", "filtered")]
     with Recorder(tmp_path) as recorder:
-        seen = watch(tmp_path, recorder, log)
-        seen.start("a", TRIAL)
-        seen.add("a", [{"arm": "filtered", "epoch": 1, "test_accuracy": 0.5}], 0.125)
-        seen.start("b", TRIAL)
-        seen.end("a", "stopped", 1, 0.125)
+        watch = Watch(recorder, [logger], log, "filtered/test_accuracy")
+        watch.start(first)
+        result = {"rows": rows, "steps": [], "objectives": [0.125], "filtered/test_accuracy": 0.5}
+        watch.add(first.trial_id, result)
+        watch.start(second)
+        watch.end(first.trial_id, "stopped", 1, 0.125, "stopped by asha after epoch 1")
     assert log.events == [
         ("started", 1),
         ("epoch",),
         ("started", 2),
         ("ended", 0, "stopped", 1, 0.125, "FCNet10"),
     ]
+    assert [event[:2] for event in logger.told] == [
+        ("start", first.trial_id),
+        (first.trial_id, 0),
+        (first.trial_id, 1),
+        ("start", second.trial_id),
+        ("end", first.trial_id),
+    ]
+    assert logger.told[2][2]["filtered/test_accuracy"] == 0.5
     trials = load(tmp_path).trials.set_index("trial_id")
     assert list(trials["status"]) == ["stopped", "interrupted"]
     assert list(trials["number"]) == [0, 1]
-    assert trials.loc["a", "optimizer.weight_decay"] == 5e-4
-    assert seen.statuses == {"stopped": 1}
+    assert trials["configuration"].nunique() == 1
+    assert trials.loc[first.trial_id, "optimizer.weight_decay"] == 5e-4
+    assert trials.loc[first.trial_id, "error"] == "stopped by asha after epoch 1"
+    assert watch.statuses == {"stopped": 1}
+    (heard,) = [(r.epoch, r.objectives, r.scheduled) for r in read(tmp_path).reports]
+    assert heard == (1, (0.125,), 0.5)
 
 
 def test_a_trial_whose_configuration_cannot_be_is_recorded_as_it_is(tmp_path: Path) -> None:
+    planned = Planned(0, {"optimizer.momentum": 0, "optimizer.nesterov": True, "model.name": "FCNet10", "seed": 0})
     with Recorder(tmp_path) as recorder:
-        seen = watch(tmp_path, recorder, Log())
-        seen.start("a", {"optimizer.momentum": 0, "optimizer.nesterov": True, "model.name": "FCNet10"})
-        seen.end("a", "failed", 0, None, "nesterov needs a momentum above 0")
+        watch = Watch(recorder, [], Log(), "objective")
+        watch.start(planned)
+        watch.end(planned.trial_id, "failed", 0, None, "nesterov needs a momentum above 0")
     trial = load(tmp_path).trials.iloc[0]
     assert trial["status"] == "failed"
     assert trial["optimizer.nesterov"]
