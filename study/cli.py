@@ -47,6 +47,9 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision da
 Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
 Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
 StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
+Address = Annotated[
+    str | None, typer.Option(help="Join the Ray cluster at HOST:PORT, or auto for one on this machine.")
+]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard, too.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out tables and report at the end.")]
 
@@ -107,6 +110,7 @@ def run(
     smoke: Smoke = False,
     tensorboard: TensorBoard = False,
     no_report: NoReport = False,
+    address: Address = None,
 ) -> None:
     """Run a study on Ray Tune: search, record, report. Ctrl-C ends it in good order; resume goes on with it.
 
@@ -119,12 +123,12 @@ def run(
     experiment = _experiment(source, [*overrides, *["tensorboard=true"] * tensorboard], data_dir, smoke)
     from study import folder as folders
 
-    _check(experiment)
+    _check(experiment, address)
     folder = folder or _new_folder(experiment.name)
     with folders.locked(folder):
         folders.create(folder, experiment)
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {folder}", soft_wrap=True)
-        _run(experiment, folder, no_report)
+        _run(experiment, folder, no_report, address=address)
 
 
 @app.command()
@@ -139,6 +143,7 @@ def resume(
         ),
     ] = [],  # noqa: B006
     no_report: NoReport = False,
+    address: Address = None,
 ) -> None:
     """Go on with a study: after Ctrl-C, a crash, a reboot; or extend one that has ended.
 
@@ -157,11 +162,12 @@ def resume(
 
     with folders.locked(folder):
         experiment = folders.reopen(folder, overrides, add_trials)
-        repaired = repair(folder / DATABASE) if (folder / DATABASE).is_file() else ()
-        history = histories.read(folder)
+        recorded = (folder / DATABASE).is_file()
+        repaired = repair(folder / DATABASE) if recorded else ()
+        history = histories.read(folder) if recorded else histories.History()  # it broke off while Ray started
         if retry_failed:
             history = histories.retrying(history)
-        _check(experiment)
+        _check(experiment, address)
         folders.keep(folder, experiment)
         for damage in (*repaired, *history.damage):
             err.print(f"damaged: {damage}", soft_wrap=True)
@@ -172,7 +178,7 @@ def resume(
             return
         rest = f"{unfinished} go on, {experiment.trials - ended - unfinished} are new"
         out.print(f"{experiment.about.title}: of {experiment.trials} comparisons {ended} have ended, {rest}")
-        _run(experiment, folder, no_report, history)
+        _run(experiment, folder, no_report, history, address)
 
 
 @app.command()
@@ -181,6 +187,7 @@ def confirm(
     top: Annotated[int, typer.Option(min=1, help="Configurations to confirm, the best ones.")] = 5,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each of them.")] = 5,
     to: Annotated[Path | None, typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.")] = None,
+    address: Address = None,
 ) -> None:
     """Run the best configurations of a study again, on fresh seeds and to the last epoch.
 
@@ -198,12 +205,12 @@ def confirm(
     history = histories.read(folder)
     best = confirming.winners(history, searched, top)
     experiment = confirming.confirmation(searched, history, best, seeds)
-    _check(experiment)
+    _check(experiment, address)
     to = to or folder / confirming.FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}"
     with folders.locked(to):
         folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, best))
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
-        _run(experiment, to, no_report=False)
+        _run(experiment, to, no_report=False, address=address)
     out.print(f"report of the study, now with its confirmation: {reports.write(_load(folder), folder)}", soft_wrap=True)
 
 
@@ -223,6 +230,96 @@ def status(study: StudyFolder) -> None:
     out.print(states.render(states.status(study, time.time(), experiment.trials, alive, mode)), soft_wrap=True)
 
 
+@app.command()
+def doctor(
+    source: Annotated[
+        str, typer.Argument(help="The experiment that is to run.", metavar="[EXPERIMENT]")
+    ] = "quickstart",
+    overrides: Overrides = [],  # noqa: B006
+    data_dir: DataDir = None,
+    folder: Annotated[Path, typer.Option("--dir", help="Where the study would be kept.")] = Path("studies"),
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to examine, node by node: auto or HOST:PORT.")
+    ] = None,
+) -> None:
+    """Examine this machine, or a cluster, before an experiment runs on it; each trouble comes with its remedy.
+
+    For half a minute it also trains, to see how many comparisons at a time pay. The exit code is 1 if something is in
+    the way.
+
+    Examples:
+
+    filter-study doctor
+
+    filter-study doctor mine.yaml --address auto --set storage=/shared/studies --dir studies/mine
+    """
+    experiment = _experiment(source, overrides, data_dir)
+    from study.doctor import examine, tell
+
+    raise typer.Exit(tell(examine(experiment, folder, address), out))
+
+
+@app.command()
+def slurm(
+    source: Source,
+    overrides: Overrides = [],  # noqa: B006
+    data_dir: DataDir = None,
+    folder: Folder = None,
+    smoke: Smoke = False,
+    nodes: Annotated[int, typer.Option(help="Nodes; several form a Ray cluster.")] = 1,
+    cpus: Annotated[int, typer.Option(help="CPU cores of each node.")] = 16,
+    memory: Annotated[str, typer.Option(help="Memory of each node.")] = "32G",
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs of each node; default: one if comparisons use a share of it.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="Time limit; the study stops in good order before it.")] = "24:00:00",
+    partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the study in this folder instead.", metavar="DIR")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="File to write; default: print it.", metavar="FILE")] = None,
+) -> None:
+    """Write a Slurm batch file for a study, to be submitted with sbatch.
+
+    Examples:
+
+    filter-study slurm quickstart --set resources.gpu=0.25 --partition gpu --to study.sbatch
+
+    filter-study slurm quickstart --resume studies/mine --nodes 2 --to more.sbatch
+    """
+    from study import slurm as batch
+
+    if data_dir is not None:
+        overrides = [*overrides, f"data_dir={json.dumps(str(data_dir))}"]
+    experiment = _experiment(source, overrides, smoke=smoke)
+    kept = resume or folder or _new_folder(experiment.name)
+    sets = [part for override in overrides for part in ("--set", override)]
+    new = ["run", source, *(["--smoke"] if smoke else []), *sets, "--dir", str(kept)]
+    command = tuple(["resume", str(kept), *sets] if resume else new)
+    text = batch.batch_file(
+        batch.Job(
+            experiment.name,
+            command,
+            kept,
+            experiment.resources,
+            Path(sys.executable).parent,
+            nodes,
+            cpus,
+            memory,
+            gpus,
+            time,
+            partition,
+            account,
+        )
+    )
+    if to is None:
+        print(text, end="")
+    else:
+        to.write_text(text, "utf-8")
+        out.print(f"{to}: submit it with sbatch {to}", soft_wrap=True)
+
+
 @wandb_app.command("sync")
 def wandb_sync(folder: StudyFolder) -> None:
     """Upload a study's offline W&B runs, or say what to run later.
@@ -238,20 +335,39 @@ def wandb_sync(folder: StudyFolder) -> None:
     raise typer.Exit(code)
 
 
-def _check(experiment: Experiment) -> None:
+def _check(experiment: Experiment, address: str | None = None) -> None:
+    """Look for data and resources, on the cluster at ``address`` if given, before anything is written."""
+    from contextlib import nullcontext
+
     from study import preflight
+    from study.cluster import joined_ray, nodes
 
     preflight.check(experiment)
-    preflight.check_resources(experiment)
+    with joined_ray(address) if address else nullcontext():
+        preflight.check_resources(experiment)
+        if address and len(nodes()) > 1 and experiment.storage is None:
+            err.print(
+                "storage is not set: checkpoints stay on the node that writes them, unless the study's folder is "
+                "shared, and a comparison whose node dies starts over; --set storage=FOLDER_OR_URI that all can write",
+                soft_wrap=True,
+            )
 
 
-def _run(experiment: Experiment, folder: Path, no_report: bool, history: History | None = None) -> None:
+def _run(
+    experiment: Experiment,
+    folder: Path,
+    no_report: bool,
+    history: History | None = None,
+    address: str | None = None,
+) -> None:
     """Run a study whose directory is held, then print and write what it shows."""
     from study import runner
 
     ended = [past for past in history.comparisons if not past.unfinished] if history else []
     with _display(experiment, len(ended)) as display:
-        statuses = runner.run(experiment, folder, display, lambda text: err.print(text, soft_wrap=True), history)
+        statuses = runner.run(
+            experiment, folder, display, lambda text: err.print(text, soft_wrap=True), history, address
+        )
     statuses.update(past.status for past in ended)
     if failed := statuses["failed"]:
         err.print(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
@@ -481,6 +597,8 @@ def _code(error: Exception) -> int | None:
         "study.confirm.NothingToConfirm": USER_ERROR,
         "trainables.data.DatasetError": USER_ERROR,
         "trainables.comparison.DeviceError": USER_ERROR,
+        "study.cluster.ClusterError": USER_ERROR,
+        "study.slurm.SlurmError": USER_ERROR,
         "study.folder.FolderError": USER_ERROR,
         "study.recorder.RecordError": USER_ERROR,
         "study.runner.Interrupted": INTERRUPTED,

@@ -336,12 +336,21 @@ def _sampler_errors(experiment: Experiment) -> list[str]:
     if search.name != "optuna":
         return []
     errors = []
-    for point in search.points:
-        for key, value in point.items():
-            if key not in experiment.space:
-                errors.append(f"search.points: {key} is not searched; leave it out, or use search.name points")
-            elif not experiment.space[key].contains(value):
-                errors.append(f"search.points: {key}: {value!r} is not in the space")
+    for point, whole in zip(search.points, experiment.points, strict=True):
+        foreign = [key for key in point if key not in experiment.space]
+        errors += [f"search.points: {key} is not searched; leave it out, or use search.name points" for key in foreign]
+        for key, parameter in experiment.space.items():
+            if key in whole and not parameter.contains(whole[key]):
+                where = "" if key in point else ", as the file sets it,"
+                errors.append(f"search.points: {key}: {whole[key]!r}{where} is not in the space")
+    for corner in experiment.corners():
+        held = TrialConfig.from_dotted(corner).to_dotted()
+        errors += [
+            f"space.{key}: {corner[key]!r} is held as {held.get(key)!r}, so that a resumed search would not know it; "
+            "search for what is held, or use search.name random"
+            for key in sorted(experiment.space.keys() & corner.keys())
+            if key not in held or held[key] != corner[key]
+        ]
     if search.sampler == "cmaes":
         unfit = [key for key, parameter in experiment.space.items() if parameter.choice is not None or parameter.when]
         if unfit:

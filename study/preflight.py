@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from study.cluster import available_cpus
+from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
+from trainables.checkpoints import filesystem
 from trainables.comparison import resolve_device
 from trainables.config import Runtime, TrialConfig
 from trainables.data import DatasetError, load
@@ -40,9 +39,15 @@ def check(experiment: Experiment, device: str = "cpu") -> None:
     """Look for ``device``, and read every data set that the search can ask for, before anything starts.
 
     Raises:
+        ExperimentError: nobody knows the file system of its storage.
         DatasetError: names the data set or file and the remedy.
         DeviceError: the device is not there.
     """
+    if experiment.storage is not None:
+        try:
+            filesystem(experiment.storage)
+        except (ValueError, OSError) as error:
+            raise ExperimentError(experiment.name, [f"storage: {error}"]) from None
     resolve_device(runtime(experiment, device))
     where = runtime(experiment, "cpu")
     for dataset in {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}:
@@ -50,18 +55,19 @@ def check(experiment: Experiment, device: str = "cpu") -> None:
 
 
 def check_resources(experiment: Experiment) -> None:
-    """Whether this machine can run one comparison; Tune would wait for ever for what is not there.
+    """Whether one comparison fits on a node of the Ray that was joined, or on this machine; Tune would wait for ever.
 
     Raises:
-        ExperimentError: it asks for more cores or GPUs than there are.
+        ExperimentError: it asks for more cores or GPUs than any of them has.
     """
+    resources, having = experiment.resources, nodes()
+    if slots(having, resources.cpu, resources.gpu):
+        return
+    cores, gpus = max(node.cpus for node in having), max(node.gpus for node in having)
+    what = "this machine has" if len(having) == 1 else f"none of {len(having)} nodes has both; the largest have"
     errors = []
-    cores, gpus = available_cpus(), torch.cuda.device_count()
-    if experiment.resources.cpu > cores:
-        errors.append(f"resources.cpu: {experiment.resources.cpu}: this machine has {cores} CPU cores")
-    if experiment.resources.gpu > gpus:
-        errors.append(
-            f"resources.gpu: {experiment.resources.gpu}: this machine has {gpus} GPUs; set it to 0 for the CPU"
-        )
-    if errors:
-        raise ExperimentError(experiment.name, errors)
+    if resources.cpu > cores or resources.gpu <= gpus:
+        errors.append(f"resources.cpu: {resources.cpu}: {what} {cores} CPU cores")
+    if resources.gpu > gpus:
+        errors.append(f"resources.gpu: {resources.gpu}: {what} {gpus} GPUs; set it to 0 for the CPU")
+    raise ExperimentError(experiment.name, errors)

@@ -97,19 +97,23 @@ def run(
     display: Display,
     say: Callable[[str], None] = print,
     history: History | None = None,
+    address: str | None = None,
 ) -> Counter[str]:
     """Run the study in ``folder``, from where ``history`` ends; how many comparisons ended in which status in this run.
 
-    ``say`` is told of trouble that does not end the study.
+    It runs on the Ray cluster at ``address``, or else on a Ray of its own. ``say`` is told of trouble that does not end
+    the study.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
         RecordError: the study's record cannot be written.
+        ClusterError: the cluster cannot be joined.
     """
+    interrupts = Interrupts(say)
     with (
-        interruptible(say),
-        _ray(experiment),
-        interruptible(say),  # again, for ray.init takes SIGTERM for itself
+        interrupts.heeded(),
+        cluster.joined_ray(address) if address else _own_ray(experiment),
+        interrupts.heeded(),  # again, for ray.init takes SIGTERM for itself
         _tune_folder() as scaffolding,
         watching(experiment, folder, display, say) as watch,
     ):
@@ -119,7 +123,7 @@ def run(
     return watch.statuses
 
 
-def _ray(experiment: Experiment) -> AbstractContextManager[None]:
+def _own_ray(experiment: Experiment) -> AbstractContextManager[None]:
     gpus = torch.cuda.device_count() if experiment.resources.gpu else 0
     return cluster.local_ray(cluster.available_cpus(), gpus)
 
@@ -127,7 +131,7 @@ def _ray(experiment: Experiment) -> AbstractContextManager[None]:
 @contextmanager
 def _tune_folder() -> Iterator[Path]:
     """Where Tune keeps files of its own, which nothing reads; they go in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="filter-study-tune-"))
+    folder = cluster.private_folder()
     try:
         yield folder
     finally:
@@ -248,7 +252,7 @@ def train(
     config = TrialConfig.from_dotted(experiment.trial)
     planned = Planned(0, config.to_dotted())
     comparison = prepare(config, runtime(experiment, device))
-    with interruptible(say), watching(experiment, folder, display, say) as watch:
+    with Interrupts(say).heeded(), watching(experiment, folder, display, say) as watch:
         watch.start(planned)
         objectives = [float("nan")]
         while not comparison.done:
@@ -262,24 +266,30 @@ def train(
     return comparison.status
 
 
-@contextmanager
-def interruptible(say: Callable[[str], None]) -> Iterator[None]:
+class Interrupts:
     """The first Ctrl-C or SIGTERM ends a study in good order, the second at once."""
-    signals = []
 
-    def interrupt(*_: object) -> None:
-        signals.append(True)
-        if len(signals) > 1:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._count = 0
+
+    def __call__(self, *_: object) -> None:
+        """Take a signal."""
+        self._count += 1
+        if self._count > 1:
             leave()
-        say("stopping; once more to leave at once")
+        self._say("stopping; once more to leave at once")
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Take signals until the block ends."""
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def leave() -> None:
@@ -287,4 +297,6 @@ def leave() -> None:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
+    for folder in Path(tempfile.gettempdir()).glob(f"{cluster.PREFIX}{os.getpid()}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(INTERRUPTED)

@@ -115,7 +115,13 @@ class ComparisonTrainable(tune.Trainable):
             comparison = prepare(self.trial, self.runtime)
             try:
                 comparison.load_state_dict(state)
-            except (ValueError, KeyError, RuntimeError):  # of another configuration, or another version of the program
+            except (
+                ValueError,
+                KeyError,
+                RuntimeError,
+                TypeError,
+                AttributeError,
+            ):  # of another configuration, or another version of the program
                 continue
             return comparison
         return prepare(self.trial, self.runtime)
@@ -161,4 +167,6 @@ def _limit_memory(gibibytes: float | None) -> None:
     """Let a comparison that allocates too much fail alone, by a MemoryError, before the machine is short of memory."""
     if gibibytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * GIBIBYTE), hard))
+        wanted = int(gibibytes * GIBIBYTE)
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

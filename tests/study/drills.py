@@ -50,7 +50,7 @@ def experiment(folder: Path, **sections: Any) -> Path:
     return file
 
 
-def filter_study(*arguments: str | Path, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def filter_study(*arguments: str | Path, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run a command line to its end."""
     command = [PROGRAM, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
@@ -66,7 +66,7 @@ class Driver:
             command, cwd=study.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def until(self, reached: Callable[[sqlite3.Connection], bool], seconds: float = 90) -> Driver:
+    def until(self, reached: Callable[[sqlite3.Connection], bool], seconds: float = 200) -> Driver:
         """Wait for a state of the record."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -102,14 +102,16 @@ class Driver:
         for process in found:
             process.kill()
 
-    def end(self, seconds: float = 120) -> tuple[str, str]:
+    def end(self, seconds: float = 240) -> tuple[str, str]:
         """Wait for its end; output and errors."""
         return self.process.communicate(timeout=seconds)
 
 
 def _runs(process: psutil.Process) -> bool:
+    """Whether it is alive; two idle agents of Ray's take a minute or two to see that its head is gone."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        agent = process.name() in ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not agent
     except psutil.Error:
         return False
 
@@ -123,7 +125,9 @@ def reached_in(study: Path, reached: Callable[[sqlite3.Connection], bool]) -> bo
 def tables(study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What two runs of a study must have in common: its trials, and its epochs' reproducible columns."""
     with closing(sqlite3.connect(study / FILENAME)) as connection:
-        trials = pd.read_sql("SELECT number, trial_id, status, error, objective FROM trials ORDER BY number", connection)
+        trials = pd.read_sql(
+            "SELECT number, trial_id, status, error, objective FROM trials ORDER BY number", connection
+        )
         epochs = pd.read_sql("SELECT * FROM epochs", connection)
     key = ["trial_id", "epoch", "arm"]
     return trials, epochs[["trial_id", *REPRODUCIBLE]].sort_values(key, ignore_index=True)

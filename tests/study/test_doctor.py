@@ -82,8 +82,15 @@ def test_a_sound_machine_is_in_order() -> None:
         ("threads", {"gpus": (H100,) * 4}, {"gpu": 0.25}, "warning", "lets 8 comparisons run, the GPUs would 16", ""),
         ("OpenMP", {"settings": {"OMP_PROC_BIND": "true"}}, {}, "warning", "OMP_PROC_BIND binds", "unset OMP_PROC"),
         ("OpenMP", {"settings": {"OMP_THREAD_LIMIT": "1"}}, {"cpu": 2}, "warning", "is 1, resources.cpu 2", "unset"),
-        ("memory", {"available_memory": GIBIBYTE}, {}, "warning", "8 comparisons at a time", "no more than 2"),
-        ("memory", {}, {"memory_gib": 4}, "warning", "of 4.0 GiB each", "no more than 4"),
+        (
+            "memory",
+            {"available_memory": GIBIBYTE},
+            {},
+            "warning",
+            "1.0 GiB available, 512.0 MiB for each of 8",
+            "no more than 2",
+        ),
+        ("memory", {}, {"memory_gib": 4}, "warning", "4.0 GiB for each of 8", "no more than 4"),
         ("temporary", {"temporary_free": 800 * MEBIBYTE}, {}, "warning", "/tmp has 800.0 MiB free", "TMPDIR"),
         ("temporary", {"temporary_free": 80 * MEBIBYTE}, {}, "error", "/tmp has 80.0 MiB free", "TMPDIR"),
         ("shared memory", {"shared_memory": 64 * MEBIBYTE}, {}, "warning", "has 64.0 MiB free", "--shm-size"),
@@ -147,6 +154,12 @@ def test_gpus_are_those_of_torch_and_of_the_driver(monkeypatch: pytest.MonkeyPat
 
 def _no_driver() -> None:
     raise doctor.pynvml.NVMLError(doctor.pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+
+def test_a_limit_is_the_soft_or_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.resource, "getrlimit", lambda kind: (1024, doctor.resource.RLIM_INFINITY))
+    assert doctor._limit(doctor.resource.RLIMIT_NOFILE, hard=False) == 1024
+    assert doctor._limit(doctor.resource.RLIMIT_NOFILE, hard=True) == inf
 
 
 @pytest.mark.parametrize(
@@ -223,7 +236,7 @@ def test_a_network_file_system_is_no_place_for_sqlite(folder: str, level: str, k
     finding = doctor.file_system(Path(folder), mounts)
     assert finding.level == level
     assert f"is on {kind}" in finding.text
-    assert ("storage:" in finding.remedy) == (level == "warning")
+    assert ("--set storage=" in finding.remedy) == (level == "warning")
 
 
 class Usage(NamedTuple):
@@ -269,7 +282,7 @@ def test_storage_that_cannot_be_written_is_an_error(root: str, tmp_path: Path) -
     (finding,) = doctor.storage(root.format(tmp_path), doctor.here)
     assert finding.level == "error"
     assert root.format(tmp_path).removesuffix("/mark/checkpoints") in finding.text
-    assert "storage:" in finding.remedy
+    assert "--set storage=" in finding.remedy
 
 
 @pytest.mark.parametrize(("writes_apart", "reads_apart"), [(True, False), (False, True)])
@@ -298,9 +311,13 @@ def test_where_a_study_is_kept_nothing_is_left_behind(
     storage: str | None, small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "checkpoint_bytes", lambda experiment: 10 * MEBIBYTE)
     findings = list(doctor.keeping(small(storage=storage), Path("new/studies"), 2, doctor.here))
     assert [finding.level for finding in findings] == ["ok"] * 5, findings
-    assert [finding.subject for finding in findings].count("disk") == 2
+    assert "the record may take 48.0 KiB" in findings[2].text  # three epochs of two arms
+    assert (
+        "checkpoints may take 60.0 MiB" in findings[4].text
+    )  # two at a time, each with two kept and one being written
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "notes.txt").touch()
@@ -391,6 +408,7 @@ def test_the_fewest_comparisons_that_train_as_much_as_any_number(rates: dict[int
         (Measured({1: 100, 2: 190, 4: 200}, None), {"gpu": 0.3}, "ok", ""),
         (Measured({1: 100, 2: 190, 4: 200}, None), {"gpu": 1}, "warning", "resources.gpu=0.5"),
         (Measured({1: 100, 2: 190, 4: 200}, None), {"gpu": 0}, "warning", "resources.gpu=0.5"),
+        (Measured({1: 200, 2: 190, 4: 180}, None), {"gpu": 0}, "warning", "resources.gpu=1"),
         (Measured({1: 100, 2: 190, 4: 380}, None), {"gpu": 0.1}, "ok", ""),
         (Measured({1: 100, 2: 0.0, 4: 0.0}, None), {"gpu": 0.5}, "warning", "resources.gpu=1"),
         (Measured({1: 0.0, 2: 0.0, 4: 0.0}, None), {"gpu": 1}, "error", "batch_size"),
@@ -547,9 +565,9 @@ def test_findings_are_printed_with_their_remedies_and_an_error_is_exit_code_1() 
         "     ok  data           there",
         "warning  disk           a long [line] that is not broken, for it may be copied",
         "                        → make room",
-        "0 errors, 1 warnings",
+        "errors: 0, warnings: 1",
         "  error  Ray            gone",
-        "1 errors, 0 warnings",
+        "errors: 1, warnings: 0",
     ]
 
 
@@ -593,7 +611,7 @@ def test_this_machine_is_examined_for_real(small: Build, tmp_path: Path, monkeyp
     rest = {"clock", "comparisons", "data", "study folder", "file system", "disk", "storage", "W&B", "packing"}
     assert {finding.subject for finding in findings} == ours | rays | rest
     sockets = next(finding for finding in findings if finding.subject == "sockets")
-    assert sockets.level == "ok"
+    assert int(sockets.text.split()[1]) >= 4  # two of the raylet, one each of the GCS and of a worker
     packing = next(finding for finding in findings if finding.subject == "packing")
     assert "samples a second in training: " in packing.text
     assert list(tmp_path.iterdir()) == []

@@ -212,7 +212,17 @@ def test_what_has_ended_is_recalled_and_what_has_not_goes_on_under_its_id(queue:
     made.on_trial_complete(goes_on.trial_id, result(3, 0.7, status="finished"))
     ((place, (outcome,)),) = proposer.told
     assert (place, outcome.started) == (1, 101.0)
-    assert outcome.curve == {1: (1.1,), 2: (1.2,), 3: [0.7]}  # what it reported after the epoch it goes on from is new
+    assert outcome.curve == {1: (1.1,), 2: (1.2,), 3: [0.7]}
+
+
+def test_what_was_reported_after_the_epoch_from_which_it_goes_on_is_not_told(queue: MakeQueue) -> None:
+    broken = past(0, "interrupted", {"epochs": 4}, epoch=2)
+    proposer = Proposed({"epochs": 4})
+    made = queue(proposer, history=History((broken,), reports(broken)))
+    (trial,) = trials(made)
+    made.on_trial_complete(trial.trial_id, None, error=True)
+    ((_, (outcome,)),) = proposer.told
+    assert outcome.curve == {1: (0.1,), 2: (0.2,)}
 
 
 def test_seeds_that_an_earlier_run_has_ended_are_told_with_those_of_this_run(queue: MakeQueue) -> None:

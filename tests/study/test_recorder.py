@@ -34,20 +34,21 @@ def test_rows_are_readable_while_the_study_runs(tmp_path: Path) -> None:
 
 
 def test_an_epoch_that_is_recorded_again_undoes_what_came_after_it(tmp_path: Path) -> None:
-    step = {"arm": "filtered", "step": 1, "samples_trained": 16}
+    step = {"arm": "filtered", "samples_trained": 16}
     with Recorder(tmp_path) as recorder:
         for trial in ("a", "b"):
             recorder.start(trial, 0, "c", {})
             for epoch in range(1, 5):
-                recorder.add(trial, [row(epoch, 0.1 * epoch)], [0.0], steps=[{**step, "epoch": epoch}])
-        recorder.add("a", [row(3, 0.75)], [0.0], steps=[{**step, "epoch": 3, "samples_trained": 8}])
+                steps = [{**step, "epoch": epoch, "step": number} for number in (1, 2)]
+                recorder.add(trial, [row(epoch, 0.1 * epoch)], [0.0], steps=steps)
+        recorder.add("a", [row(3, 0.75)], [0.0], steps=[{**step, "epoch": 3, "step": 1, "samples_trained": 8}])
     assert read(tmp_path, "SELECT epoch, test_accuracy FROM epochs WHERE trial_id = 'a' ORDER BY epoch") == [
         (1, 0.1),
         (2, 0.2),
         (3, 0.75),
     ]
     query = "SELECT epoch, samples_trained FROM steps WHERE trial_id = 'a' ORDER BY epoch"
-    assert read(tmp_path, query) == [(1, 16), (2, 16), (3, 8)]
+    assert read(tmp_path, query) == [(1, 16), (1, 16), (2, 16), (2, 16), (3, 8)]
     assert read(tmp_path, "SELECT count(*) FROM epochs WHERE trial_id = 'b'") == [(4,)]
 
 

@@ -46,7 +46,7 @@ class Drill(NoDisplay):
         if not self.killed and self._training(1):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if any("ray::ComparisonTrainable" in part for part in process.cmdline()):
+                    if any("Trainable" in part for part in process.cmdline()):
                         os.kill(process.pid, signal.SIGKILL)
                         self.killed += 1
 

@@ -95,7 +95,7 @@ def learned(sampler: str, searched: Space, trials: int, startup: int = 10) -> No
         assert max(found) > -0.03
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow), "nsgaii"])
 def test_a_sampler_learns_from_what_it_is_told(sampler: str) -> None:
     learned(sampler, NUMBERS, 60, startup=3 if sampler == "cmaes" else 10)  # CMA-ES guesses at random but once
 
@@ -273,7 +273,7 @@ def recalled(proposer: Asked, configs: Sequence[Any], life: Sequence[Sequence[Ou
 
 @pytest.mark.parametrize(("sampler", "objectives"), [*((name, 1) for name in FAST), ("tpe", 2), ("nsgaii", 2)])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_study_that_is_recalled_is_the_one_that_lived_through_it_and_goes_on(
     sampler: str, objectives: int, data: st.DataObject
 ) -> None:

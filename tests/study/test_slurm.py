@@ -30,7 +30,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 NODES = ("n0", "n1")
 KEYS = ("search.trials=2", "wandb.mode=disabled", "model.name=FCNet10")
 SMALL = ("--smoke", "--no-report", *(part for key in KEYS for part in ("--set", key)))
-EPOCHS = 150
+EPOCHS = 80
 LONG = (*SMALL, "--set", f"epochs={EPOCHS}", "--set", "scheduler.name=none")
 
 
@@ -325,7 +325,7 @@ def test_a_node_that_fails_does_not_end_the_study(slurm: Slurm, tmp_path: Path) 
     number = slurm.submit(asked, tmp_path)
     file = tmp_path / "mine" / FILENAME
     wait_for_rows(file, lambda: slurm.state(number)["JobState"] in ("PENDING", "RUNNING"), trials=2)  # one on each node
-    lost = {"SLURM_JOB_ID": number, "SLURM_PROCID": "1"}
+    lost = {"SLURM_CONF": slurm.environment["SLURM_CONF"], "SLURM_JOB_ID": number, "SLURM_PROCID": "1"}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if lost.items() <= process.environ().items():

@@ -40,7 +40,7 @@ def test_what_is_not_there_leaves_nothing_behind(shared: Path) -> None:
 
 
 def test_a_uri_that_nothing_reads_is_one_message() -> None:
-    with pytest.raises(DatasetError, match="cifar10 cannot be fetched from s4://x: .*Protocol not known"):
+    with pytest.raises(DatasetError, match=r"cifar10 cannot be fetched from s4://x: .*Protocol not known"):
         load(DatasetConfig(name="cifar10"), "s4://x", resolve_device(Runtime(device="cpu")))
 
 

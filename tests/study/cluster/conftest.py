@@ -11,6 +11,8 @@ import ray
 from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
+from study.cluster import WORKER_SETTINGS
+
 LOOPBACK = "127.0.0.1"
 NODES = 3
 QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # a dead node is noticed in seconds
@@ -29,10 +31,13 @@ def running_cluster() -> Iterator[Cluster]:
         patch.setenv("RAY_TMPDIR", str(folder))  # or its address is written where every Ray of the machine looks
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
         AuthenticationTokenLoader.instance().reset_cache()
-        cluster = Cluster(head_node_args=head, initialize_head=True)
-        try:
+        with pytest.MonkeyPatch.context() as machine:
+            for name in WORKER_SETTINGS:
+                machine.delenv(name)  # a node elsewhere would not have them
+            cluster = Cluster(head_node_args=head, initialize_head=True)
             for _ in range(NODES - 1):
                 cluster.add_node(**node)
+        try:
             yield cluster
         finally:
             ray.shutdown()

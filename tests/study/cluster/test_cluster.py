@@ -1,5 +1,6 @@
 """Joining a running cluster: what is shipped, who is refused, where it listens; and the templates of clusters."""
 
+import importlib
 import os
 import socket
 import subprocess
@@ -33,17 +34,16 @@ def running() -> Iterator[Cluster]:
 
 @pytest.mark.slow
 def test_every_node_of_a_joined_cluster_runs_the_packages_that_were_shipped(running: Cluster) -> None:
-    def sources() -> tuple[str, dict[str, str], str]:
-        import importlib
-
-        files = {name: str(importlib.import_module(name).__file__) for name in clusters.PACKAGES}
+    def sources(packages: tuple[str, ...]) -> tuple[str, dict[str, str], str | None]:
+        setting = os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")  # before study is imported, which sets it too
+        files = {name: str(importlib.import_module(name).__file__) for name in packages}
         time.sleep(1)  # so that no worker takes two
-        return ray.get_runtime_context().get_node_id(), files, os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"]
+        return ray.get_runtime_context().get_node_id(), files, setting
 
     with joined_ray(running.address):
         assert clusters.nodes() == [Capacity(1, 0)] * NODES
         task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(sources)
-        answers = ray.get([task.remote() for _ in range(NODES)], timeout=60)
+        answers = ray.get([task.remote(clusters.PACKAGES) for _ in range(NODES)], timeout=60)
     assert not ray.is_initialized()
     assert {node for node, *_ in answers} == {node.node_id for node in running.list_all_nodes()}
     checkout = Path(study.__file__).parents[1]
