@@ -160,7 +160,7 @@ def test_a_study_directory_holds_experiment_manifest_record_and_wandb_and_nothin
 @pytest.mark.slow
 def test_nothing_of_ray_is_left_behind(drill: tuple[Study, Drill, Mapping[str, int]]) -> None:
     assert drill[0].trials.shape[0] == 6
-    assert not any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"]))
+    assert not any("raylet" in child.name() for child in psutil.Process().children(recursive=True))
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(small: Callable[..., Experiment], tmp_path: Path) -> None:
