@@ -26,7 +26,7 @@ study: setup ## Run the quickstart study: real digits, under three minutes on tw
 	$(BIN)/filter-study run quickstart
 
 test: setup lint ## Check style, types and layers; run every test.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
 
 lint: setup ## Check style, types and import layers.
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ PACKAGES = ("study", "trainables", "search_spaces", "analysis")
 WORKER_SETTINGS = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",)  # of those in study/__init__.py; the others are the driver's
 TOKEN = Path("~/.ray/auth_token")
 CONNECT_SECONDS = 10
-LONGEST_TEMPDIR = 16  # the path of a socket has 107 characters at most, and Ray takes up to 91 of them
+LONGEST_TEMPDIR = 8  # the path of a socket has 107 characters at most, and Ray takes up to 62 of them
 
 
 class ClusterError(Exception):

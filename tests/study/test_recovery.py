@@ -117,6 +117,22 @@ def test_rows_that_are_lost_are_trained_again_and_named(left: Path, undisturbed:
     assert_same(left, undisturbed)
 
 
+def test_a_damaged_page_costs_its_rows_which_are_trained_again(left: Path, undisturbed: Path) -> None:
+    filter_study("export", "study", cwd=left.parent)  # settles the journal of the killed driver
+    with closing(sqlite3.connect(left / FILENAME)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content = bytearray((left / FILENAME).read_bytes())
+    pages = [n for n in range(1, len(content) // size) if b"archetype" in content[n * size : (n + 1) * size]]
+    rows = [n for n in pages if content[n * size] == 0x0D]  # leaves of a table, not of its index
+    content[rows[0] * size : rows[0] * size + 100] = b"\xff" * 100
+    (left / FILENAME).write_bytes(content)
+    _, errors = resumed(left.parent).end()
+    assert "damaged" in errors
+    assert list(left.glob(f"{FILENAME}.damaged*"))
+    assert_same(left, undisturbed)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_says_how_to_go_on_and_does(
     tmp_path: Path, undisturbed: Path, number: signal.Signals
@@ -184,13 +200,42 @@ def test_a_disk_too_full_for_checkpoints_stops_no_training(tmp_path: Path, undis
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_of_two_drivers_the_second_is_refused(tmp_path: Path) -> None:
-    driver = started(tmp_path).until_epochs(1)
+def test_a_running_study_can_be_looked_at_and_a_second_driver_is_refused(tmp_path: Path) -> None:
+    search = {"name": "optuna", "sampler": "random", "trials": 6}
+    file = experiment(tmp_path, search=search, seeds=2, space={"optimizer.lr": {"loguniform": [0.001, 0.5]}})
+    driver = Driver("run", file, "--dir", "study", "--tensorboard", study=tmp_path / "study").until_epochs(20)
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study" / JOURNAL)))
+    assert optuna.load_study(study_name=None, storage=storage).get_trials()
+    looked = filter_study("status", "study", cwd=tmp_path)
+    assert "of 12 comparisons done" in looked.stdout, looked.stderr
+    assert "1 running" in looked.stdout
+    assert filter_study("export", "study", cwd=tmp_path).returncode == 0
+    assert list((tmp_path / "study" / "tensorboard").rglob("*tfevents*"))
     for arguments in (["resume", "study"], ["run", "drill.yaml", "--dir", "study"]):
         second = filter_study(*arguments, cwd=tmp_path)
         assert second.returncode == 2
         assert f"is in use by process {driver.process.pid} on" in " ".join(second.stderr.split())
     driver.kill()
+    configurations = tables(tmp_path / "study")[0]["trial_id"].str.split("-").str[1]
+    assert configurations[0] == configurations[1]
+
+
+def test_winners_are_confirmed_on_fresh_seeds_and_the_report_quotes_them(undisturbed: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(undisturbed, tmp_path / "study"))
+    done = filter_study("confirm", "study", "--top", "1", "--seeds", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (confirmation,) = (study / "confirmations").iterdir()
+    trials, epochs = tables(confirmation)
+    assert list(trials["status"]) == ["finished", "finished"]
+    assert trials["trial_id"].str.split("-").str[1].nunique() == 1
+    with closing(sqlite3.connect(confirmation / FILENAME)) as connection:
+        seeds = {seed for (seed,) in connection.execute("""SELECT config ->> '$."seed"' FROM trials""")}
+    assert seeds == {2, 3}  # the study has used 0 and 1
+    assert epochs["epoch"].max() == 8
+    assert "Confirmed on 2 fresh seeds" in filter_study("gaps", "study", cwd=tmp_path).stdout
+    assert "Confirmed on 2 fresh seeds" in (study / "report.html").read_text("utf-8")
+    nothing = filter_study("confirm", "nothing", cwd=tmp_path)
+    assert nothing.returncode == 2
 
 
 def test_a_finished_study_is_extended_with_a_warm_searcher(tmp_path: Path) -> None:
