@@ -83,6 +83,17 @@ class Parameter(Frozen):
             return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
         return rng.uniform(low, high)
 
+    def near(self, value: Any, rng: Random) -> Scalar:
+        """A value close to ``value``: a fifth less or more within the bounds, or a neighbour in a choice."""
+        if self.choice is not None:
+            if len(self.choice) == 1 or value not in self.choice:
+                return self.draw(rng)
+            place = self.choice.index(value)
+            return self.choice[rng.choice([p for p in (place - 1, place + 1) if 0 <= p < len(self.choice)])]
+        low, high = self.bounds
+        moved = min(max(value * rng.choice((0.8, 1.2)), low), high)
+        return round(moved) if self.integer is not None else moved
+
     def contains(self, value: Scalar) -> bool:
         """Whether the domain has this value."""
         if self.choice is not None:

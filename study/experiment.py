@@ -20,9 +20,10 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
-from trainables.config import DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
+from trainables.config import ADJUSTABLE, DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
 
 BUILT_IN = resources.files("study") / "experiments"
+SMALLEST_POPULATION = 4
 
 
 class ExperimentError(ValueError):
@@ -72,23 +73,26 @@ class Search(Frozen):
 
 
 class Scheduler(Frozen):
-    """Who stops comparisons early.
+    """Who stops comparisons early, or changes them in mid-run.
 
     ``asha``: Li et al. 2020, at rungs of grace_period x reduction_factor^k epochs. ``hyperband``: the same in several
     brackets, each with a longer grace period than the one before; with search.sampler tpe, which learns from stopped
     comparisons too, a model-based HyperBand in the manner of BOHB (Falkner et al. 2018). ``median``: Golovin et al.
-    2017, stops what is worse than the median of the running means.
+    2017, stops what is worse than the median of the running means. ``pbt``: Jaderberg et al. 2017, stops none; every
+    ``interval`` epochs the worst ``quantile`` goes on from the states of the best, with settings near theirs.
 
     What it looks at can differ from what is searched for: a run is dead where the treatment does not learn, not where
     it loses to the baseline.
     """
 
-    name: Literal["none", "asha", "hyperband", "median"] = "none"
+    name: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
     metric: str | None = Field(None, description="gap/METRIC or ARM/METRIC; None: the objective, if there is one")
     grace_period: PositiveInt = Field(1, description="epochs that every comparison gets")
     reduction_factor: int = Field(3, ge=2, description="one comparison of this many goes on at each rung")
     brackets: int = Field(3, ge=2, description="of hyperband")
     min_samples: PositiveInt = Field(3, description="comparisons that median needs before it judges")
+    interval: PositiveInt = Field(5, description="epochs between two changes of a population; of pbt")
+    quantile: float = Field(0.25, gt=0, le=0.5, description="share that is replaced at each change; of pbt")
 
     @field_validator("metric")
     @classmethod
@@ -175,6 +179,11 @@ class Experiment(Frozen):
         if self.scheduler.metric is None:
             return "objective", self.objective.modes[0]
         return self.scheduler.metric, metric_mode(self.scheduler.metric)
+
+    @property
+    def explored(self) -> dict[str, Parameter]:
+        """What of the space a population may change in mid-run."""
+        return {key: parameter for key, parameter in self.space.items() if key in ADJUSTABLE}
 
     @property
     def longest(self) -> int:
@@ -273,7 +282,7 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
 
 def _clashes(experiment: Experiment) -> list[str]:
     """What does not go together in an experiment whose parts are valid."""
-    errors = [*_metric_errors(experiment), *_sampler_errors(experiment)]
+    errors = [*_metric_errors(experiment), *_sampler_errors(experiment), *_population_errors(experiment)]
     search, scheduler = experiment.search, experiment.scheduler
     try:
         experiment.trials  # noqa: B018
@@ -365,6 +374,55 @@ def _sampler_errors(experiment: Experiment) -> list[str]:
             f"search.sampler: {search.sampler} learns from complete comparisons alone, and scheduler.name "
             f"{scheduler.name} stops most of them; use tpe, or scheduler.name none"
         )
+    return errors
+
+
+def _population_errors(experiment: Experiment) -> list[str]:
+    """Why the comparisons cannot be a population, whose members take over one another's state."""
+    search, scheduler = experiment.search, experiment.scheduler
+    if scheduler.name != "pbt":
+        return []
+    errors = []
+    if experiment.seeds > 1:
+        errors.append(
+            f"seeds: {experiment.seeds}: scheduler.name pbt changes every comparison by itself, so that those of one "
+            "configuration would part; set it to 1, and search seed if the population is to have several"
+        )
+    if scheduler.interval >= experiment.longest:
+        errors.append(
+            f"scheduler.interval: {scheduler.interval}: pbt would change nothing before the last of "
+            f"{experiment.longest} epochs; lower it"
+        )
+    errors += [
+        f"space.{key}: scheduler.name pbt changes settings in mid-run, and can change {', '.join(ADJUSTABLE)} alone, "
+        "without a condition; set it instead of searching it"
+        for key, parameter in experiment.space.items()
+        if key not in (*ADJUSTABLE, "seed") or parameter.when
+    ]
+    if not experiment.explored:
+        errors.append(f"space: scheduler.name pbt has nothing to change; search one of {', '.join(ADJUSTABLE)}")
+    try:
+        configurations = experiment.configurations
+    except SpaceError:  # told already
+        return errors
+    if configurations is None:
+        return [
+            *errors,
+            f"scheduler.name: pbt changes settings in mid-run, which search.name {search.name} would not know of; use "
+            "random, grid or points",
+        ]
+    if len(configurations) < SMALLEST_POPULATION:
+        errors.append(
+            f"search: {len(configurations)} configurations are no population; scheduler.name pbt needs "
+            f"{SMALLEST_POPULATION} or more"
+        )
+    settings = [TrialConfig.from_dotted(configuration).to_dotted() for configuration in configurations]
+    differing = {key for values in settings for key in values if values[key] != settings[0].get(key)}
+    errors += [
+        f"search.points: {key} differs, and with scheduler.name pbt comparisons take over one another's state; give "
+        "all points the same"
+        for key in sorted(differing - {*ADJUSTABLE, "seed", *experiment.space})
+    ]
     return errors
 
 

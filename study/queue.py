@@ -26,10 +26,14 @@ from trainables.config import TrialConfig
 
 @dataclass(frozen=True)
 class Planned:
-    """A comparison that is to train: its place in the study, and the dotted keys of its whole configuration."""
+    """A comparison that is to train: its place in the study, and the dotted keys of its whole configuration.
+
+    ``known_as`` is the id that it has got already, perhaps under settings that have changed since.
+    """
 
     number: int
     config: Mapping[str, Any]
+    known_as: str | None = None
 
     @property
     def configuration(self) -> str:
@@ -40,7 +44,7 @@ class Planned:
     @property
     def trial_id(self) -> str:
         """Its id, the same in whatever run it trains."""
-        return f"{self.number:04d}-{self.configuration}"
+        return self.known_as or f"{self.number:04d}-{self.configuration}"
 
 
 class Queue(SearchAlgorithm):
@@ -180,7 +184,7 @@ class Queue(SearchAlgorithm):
         for past in known:
             curve = reports.get(past.trial_id, {})
             if past.unfinished:
-                left.append(Planned(past.number, past.config))
+                left.append(Planned(past.number, past.config, past.trial_id))
                 self._curves[past.trial_id] = {e: values for e, values in curve.items() if e <= past.epoch}
                 self._started[past.trial_id] = past.started
             else:

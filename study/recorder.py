@@ -24,6 +24,8 @@ BY_STEP = next(column for column in STEP_COLUMNS if column.name == "step")
 _SQL_TYPE = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 _REPORTS = """CREATE TABLE IF NOT EXISTS reports (sequence INTEGER PRIMARY KEY, trial_id TEXT, epoch INTEGER, time REAL,
     objectives TEXT, scheduled REAL, UNIQUE (trial_id, epoch))"""
+_CHANGES = """CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY, trial_id TEXT, epoch INTEGER, time REAL,
+    parent TEXT, config TEXT)"""
 
 
 class RecordError(Exception):
@@ -31,7 +33,7 @@ class RecordError(Exception):
 
 
 class Recorder:
-    """Writes the tables ``trials``, ``epochs``, ``steps`` and ``reports`` of a study; use as a context manager.
+    """Writes the tables ``trials``, ``epochs``, ``steps``, ``reports`` and ``changes``; use as a context manager.
 
     Raises:
         RecordError: from every method, when the file cannot be written: a full disk, a damaged file.
@@ -48,6 +50,7 @@ class Recorder:
                 f"CREATE TABLE IF NOT EXISTS trials ({_columns(TRIAL_COLUMNS)}, config TEXT, PRIMARY KEY (trial_id))"
             )
             self._connection.execute(_REPORTS)
+            self._connection.execute(_CHANGES)
             self._create("epochs", COLUMNS, KEYS)
             self._create("steps", STEP_COLUMNS, (*KEYS, BY_STEP))
 
@@ -110,6 +113,16 @@ class Recorder:
                 (trial_id, last, time.time(), json.dumps(finite), scheduled),
             )
             self._connection.execute("UPDATE trials SET objective = ? WHERE trial_id = ?", (objectives[0], trial_id))
+
+    def change(self, trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
+        """A trial goes on after ``epoch`` under another configuration, from the state of the trial ``parent``."""
+        text = json.dumps(config)
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO changes (trial_id, epoch, time, parent, config) VALUES (?, ?, ?, ?, ?)",
+                (trial_id, epoch, time.time(), parent, text),
+            )
+            self._connection.execute("UPDATE trials SET config = ? WHERE trial_id = ?", (text, trial_id))
 
     def rows(self, trial_id: str) -> list[Row]:
         """The rows of a trial, by epoch."""

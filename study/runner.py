@@ -11,15 +11,15 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 import torch
 from ray import tune
 
@@ -32,7 +32,7 @@ from study.queue import Planned, Queue
 from study.recorder import Recorder, RecordError
 from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_journal
 from study.tensorboard import TensorBoardLogger
-from study.watch import Broken, Display, TuneWatch, Watch
+from study.watch import Broken, Display, TuneWatch, Watch, breaking
 from study.weights_and_biases import WandbLogger, settle
 from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare, report
@@ -147,9 +147,15 @@ def tuner(
     say: Callable[[str], None],
 ) -> Any:
     """The Tune run of what is left of an experiment; Ray must have been started."""
+    _population_has_one_disk(experiment)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what goes wrong is recorded and said
     root = checkpoint_root(experiment, folder, manifest.identity(folder))
-    scheduler = schedulers.build(experiment)
+
+    def changed(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
+        with breaking():
+            watch.change(trial_id, epoch, config, parent)
+
+    scheduler = schedulers.build(experiment, changed)
     if isinstance(scheduler, schedulers.Remembering):
         history = _judged(history, scheduler, watch, experiment.scheduler.name)
     _match(Path(root) if "://" not in root else None, root, history, watch)
@@ -188,9 +194,19 @@ def tuner(
             verbose=0,
             callbacks=[TuneWatch(watch, experiment.scheduler.name, clean, say)],
             failure_config=tune.FailureConfig(max_failures=experiment.recovery.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(  # a population's, of which another may still need the one before
+                num_to_keep=2, checkpoint_frequency=0, checkpoint_at_end=False
+            ),
         ),
     )
+
+
+def _population_has_one_disk(experiment: Experiment) -> None:
+    if experiment.scheduler.name == "pbt" and (nodes := sum(node["Alive"] for node in ray.nodes())) > 1:
+        raise cluster.ClusterError(
+            f"scheduler.name: pbt hands states on through the disk of one machine, and the cluster has {nodes} nodes; "
+            "run it without --address, or take another scheduler"
+        )
 
 
 def _proposer(experiment: Experiment, folder: Path, history: History, say: Callable[[str], None]) -> Proposer:
@@ -297,6 +313,5 @@ def leave() -> None:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
-    for folder in Path(tempfile.gettempdir()).glob(f"{cluster.PREFIX}{os.getpid()}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    cluster.remove_private_folders()
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Tune's early-stopping rules, with a memory: what they have heard outlives the process.
+"""Tune's early-stopping rules, with a memory: what they have heard outlives the process; and populations.
 
 Tune loses a scheduler's state when a run is restored (the rungs of ASHA are not in what it saves). Here the reports are
 in the study's own record, and are told again, in the order in which they came, to a scheduler that is new.
@@ -7,17 +7,25 @@ in the study's own record, and are told again, in the order in which they came, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from search_spaces.domains import Space
 from study.experiment import Experiment
 from study.history import Report
+from trainables.config import TrialConfig
 
 TIME = "epoch"
+RESAMPLED = 0.25
+"""How often a population draws a setting anew, instead of changing it a little."""
+
+Changed = Callable[[str, int, Mapping[str, Any], str], None]
+"""Is told that a comparison goes on, after an epoch, under other settings, from the state of another comparison."""
 
 
 class HyperBand(AsyncHyperBandScheduler):
@@ -107,13 +115,112 @@ class Remembering(FIFOScheduler):
         return not math.isnan(result.get(self._judged_by, math.nan))
 
 
-def build(experiment: Experiment) -> TrialScheduler:
-    """The scheduler of an experiment, with nothing heard yet: a :class:`Remembering` one, or Tune's that stops none."""
+def explore(config: Mapping[str, Any], space: Space, rng: Random) -> dict[str, Any]:
+    """A configuration near ``config`` in what ``space`` has; now and then a setting is drawn anew."""
+    changed = {
+        key: parameter.draw(rng) if rng.random() < RESAMPLED else parameter.near(config[key], rng)
+        for key, parameter in space.items()
+    }
+    return TrialConfig.from_dotted({**config, **changed}).to_dotted()
+
+
+class Population(FIFOScheduler):
+    """Population-based training (Jaderberg et al. 2017), in step.
+
+    After every ``interval`` epochs a comparison waits until all that train have come as far. Then each of the worst
+    goes on from the state of one of the best at that epoch, under settings near its, and with its own id, number and
+    seed: so its rows go on without a hole. Tune's own PopulationBasedTraining takes those for the population that have
+    been started, which here are no more than there is room for, and draws from global generators.
+    """
+
+    def __init__(self, experiment: Experiment, changed: Changed) -> None:
+        super().__init__()
+        self._settings = experiment.scheduler
+        self._space = experiment.explored
+        self._seed = experiment.search.seed
+        self._changed = changed
+        self._judged_by, mode = experiment.scheduled  # not _metric, as above
+        self._sign = 1 if mode == "max" else -1
+        self._reached: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
+        self._scores: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles it into a file of its own, which is never read back."""
+        return {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **_: Any) -> bool:
+        """Tune offers its own settings; the population has been set up already."""
+        return True
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A comparison is new, or tried again."""
+        self._reached[trial.trial_id] = 0
+        self._waiting.pop(trial.trial_id, None)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Wait after every interval; never stop."""
+        epoch = self._reached[trial.trial_id] = result[TIME]
+        if epoch % self._settings.interval:
+            return TrialScheduler.CONTINUE
+        score = self._sign * float(result.get(self._judged_by, math.nan))
+        self._scores[trial.trial_id] = -math.inf if math.isnan(score) else score
+        self._waiting[trial.trial_id] = epoch
+        return TrialScheduler.PAUSE
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A comparison that waits for nothing but room; Tune asks in every round, and starts what is pending anyway."""
+        training = [trial for trial in tune_controller.get_trials() if not trial.is_finished()]
+        if tune_controller.search_alg.is_finished():  # otherwise there are some that have not even been started
+            self._release(training)
+        ready = [t for t in training if t.status in (Trial.PAUSED, Trial.PENDING) and t.trial_id not in self._waiting]
+        ready.sort(key=lambda trial: (trial.status == Trial.PENDING, self._reached[trial.trial_id]))
+        return ready[0] if ready else None
+
+    def _release(self, training: list[Any]) -> None:
+        """Let those go on that have waited for the slowest, the worst of them changed."""
+        waiting = [trial for trial in training if trial.trial_id in self._waiting]
+        epoch = min((self._waiting[trial.trial_id] for trial in waiting), default=0)
+        if not waiting or any(self._reached[trial.trial_id] < epoch for trial in training):
+            return
+        together = [trial for trial in waiting if self._waiting[trial.trial_id] == epoch]
+        if any(trial.status != Trial.PAUSED or trial.is_saving for trial in together):
+            return
+        for trial in together:
+            del self._waiting[trial.trial_id]
+        ranked = sorted(together, key=lambda trial: (self._scores[trial.trial_id], trial.trial_id))
+        count = min(math.ceil(len(ranked) * self._settings.quantile), len(ranked) // 2)
+        for trial in ranked[:count]:
+            rng = Random(f"{self._seed}/{trial.trial_id}/{epoch}")
+            donor = rng.choice(ranked[-count:])
+            if self._scores[donor.trial_id] > self._scores[trial.trial_id]:
+                self._exploit(trial, donor, epoch, rng)
+
+    def _exploit(self, trial: Any, donor: Any, epoch: int, rng: Random) -> None:
+        settings = explore(donor.config["trial"], self._space, rng) | {"seed": trial.config["trial"]["seed"]}
+        self._changed(trial.trial_id, epoch, settings, donor.trial_id)
+        trial.set_config({**trial.config, "trial": settings})
+        # As Tune's own PopulationBasedTraining does it; there is no public way to start from another's checkpoint.
+        trial.run_metadata.checkpoint_manager._latest_checkpoint_result = donor.latest_checkpoint_result
+
+
+def _untold(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
+    """Nobody listens."""
+
+
+def build(experiment: Experiment, changed: Changed = _untold) -> TrialScheduler:
+    """The scheduler of an experiment, with nothing heard yet.
+
+    It is a :class:`Remembering` one, a :class:`Population`, which tells ``changed`` what it does, or Tune's that stops
+    none.
+    """
     settings = experiment.scheduler
     metric, mode = experiment.scheduled
     rule: TrialScheduler
     if settings.name == "none":
         return FIFOScheduler()
+    if settings.name == "pbt":
+        return Population(experiment, changed)
     if settings.name == "median":
         rule = MedianStoppingRule(
             time_attr=TIME,

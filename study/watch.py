@@ -65,6 +65,11 @@ class Watch:
         """A comparison of an earlier run had been stopped when that run broke off."""
         self._recorder.end(trial_id, "stopped", reason)
 
+    def change(self, trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
+        """A comparison goes on after ``epoch`` under another configuration, from the state of the one ``parent``."""
+        self._configs[trial_id] = config
+        self._recorder.change(trial_id, epoch, config, parent)
+
     def add(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A comparison has trained an epoch (the first time also leaving epoch 0)."""
         rows = result["rows"]
@@ -115,14 +120,14 @@ class TuneWatch(Callback):
         """Open the trial's record; a trial that starts again goes on with the one it has."""
         if trial.trial_id not in self._open:
             self._open.add(trial.trial_id)
-            with _breaking():
-                self._watch.start(Planned(trial.config["number"], trial.config["trial"]))
+            with breaking():
+                self._watch.start(Planned(trial.config["number"], trial.config["trial"], trial.trial_id))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Record the rows, and take them out of the result, so that Tune need not keep them."""
-        with _breaking():
+        with breaking():
             self._watch.add(trial.trial_id, result)
         del result["rows"], result["steps"]
         if (trouble := result.pop("trouble")) and trial.trial_id not in self._troubles:
@@ -137,7 +142,7 @@ class TuneWatch(Callback):
         status, reason = last["status"], last["reason"]
         if status == "running":
             status, reason = "stopped", f"stopped by {self._stopper} after epoch {last['epoch']}"
-        with _breaking():
+        with breaking():
             self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], reason)
         self._clean(trial.trial_id)
 
@@ -146,13 +151,14 @@ class TuneWatch(Callback):
         if trial.trial_id not in self._open:  # its actor never started
             self.on_trial_start(iteration, trials, trial)
         last = trial.last_result or {}
-        with _breaking():
+        with breaking():
             self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, _error(trial))
         self._clean(trial.trial_id)
 
 
 @contextmanager
-def _breaking() -> Iterator[None]:
+def breaking() -> Iterator[None]:
+    """Make trouble with the record end Tune's run."""
     try:
         yield
     except RecordError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
-from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
+from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
 from trainables.metrics import evaluate
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
@@ -209,10 +209,45 @@ class Comparison:
         """
         if TrialConfig.model_validate(state["config"]) != self.config:
             raise ValueError("this checkpoint belongs to another configuration")
+        self._load(state)
+
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Continue from the state of a comparison that differs in the optimizer's numbers, or in its seed.
+
+        The numbers are this comparison's own; so is what it has spent, where it has come as far as that one.
+
+        Raises:
+            ValueError: the state is of a configuration that differs in more.
+        """
+        if _shared(TrialConfig.model_validate(state["config"])) != _shared(self.config):
+            raise ValueError(
+                "this checkpoint belongs to a configuration that differs in more than the optimizer's numbers and seed"
+            )
+        spent = [arm.totals for arm in self.arms] if self.epoch == state["epoch"] else None
+        settings = [[_settings(group) for group in arm.optimizer.param_groups] for arm in self.arms]
+        self._load(state)
+        for arm, groups in zip(self.arms, settings, strict=True):
+            for group, values in zip(arm.optimizer.param_groups, groups, strict=True):
+                group.update(values)
+        if spent:
+            for arm, totals in zip(self.arms, spent, strict=True):
+                arm.totals = totals
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.diverged = state["diverged"]
         for arm in self.arms:
             arm.load_state_dict(state["arms"][arm.name])
+
+
+def _shared(config: TrialConfig) -> dict[str, Any]:
+    """What comparisons must have in common for one to go on from the other's state."""
+    return {key: value for key, value in config.to_dotted().items() if key not in (*ADJUSTABLE, "seed")}
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What a group of parameters is trained with."""
+    return {key: value for key, value in group.items() if key != "params"}
 
 
 def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:

@@ -89,6 +89,10 @@ class AdamW(Frozen):
     weight_decay: float = Field(5e-4, ge=0)
 
 
+ADJUSTABLE = ("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay")
+"""What an optimizer takes anew in mid-run, whatever state it is in."""
+
+
 class Constant(Frozen):
     """The learning rate stays as it is."""
 

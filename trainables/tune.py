@@ -101,20 +101,33 @@ class ComparisonTrainable(tune.Trainable):
         return {**nothing, "status": "failed", "reason": str(error), "objective": values[0], "objectives": values}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write everything that the comparison's future depends on, where Tune itself asks for it."""
+        """Write everything that the comparison's future depends on, where Tune itself asks for it: it is to wait.
+
+        The epoch has been recorded, so that the comparison's own checkpoint can be written likewise.
+        """
         torch.save(self.comparison.state_dict(), Path(checkpoint_dir) / CHECKPOINT)
+        self._save()
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from what :meth:`save_checkpoint` wrote; no pickled code is read."""
-        path = Path(checkpoint_dir) / CHECKPOINT
-        self.comparison.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        """Continue from what :meth:`save_checkpoint` wrote, for this comparison or another of its population.
+
+        What this one's own checkpoint holds stays, where that is later. No pickled code is read.
+        """
+        if self.trouble:
+            return
+        state = torch.load(Path(checkpoint_dir) / CHECKPOINT, map_location="cpu", weights_only=True)
+        if self.comparison.epoch <= state["epoch"]:
+            self.comparison.adopt(state)
+            self._save()
 
     def _continued(self) -> Any:
         """The comparison at its newest checkpoint that can be used, or at its start."""
         for _, state in self.checkpoints.newest() if self.checkpoints else ():
             comparison = prepare(self.trial, self.runtime)
             try:
-                comparison.load_state_dict(state)
+                if state["config"]["seed"] != self.trial.seed:
+                    continue
+                comparison.adopt(state)  # its numbers may have changed, where it is one of a population
             except (
                 ValueError,
                 KeyError,
@@ -129,7 +142,11 @@ class ComparisonTrainable(tune.Trainable):
     def _save_if_due(self) -> str | None:
         """Keep a checkpoint of the epoch before; what went wrong, for that ends no training."""
         due = time.monotonic() - self.saved_at >= self.recovery.checkpoint_seconds
-        if self.checkpoints is None or self.comparison.epoch < 0 or not due:
+        return self._save() if due and self.comparison.epoch >= 0 else None
+
+    def _save(self) -> str | None:
+        """Keep a checkpoint of where the comparison is; what went wrong."""
+        if self.checkpoints is None:
             return None
         self.saved_at = time.monotonic()
         try:

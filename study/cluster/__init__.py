@@ -6,6 +6,7 @@ environment decides how they listen; a driver binds to the address of the node i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -50,13 +51,23 @@ def available_cpus() -> int:
 
 def private_folder() -> Path:
     """A new temporary folder that only its owner can read; what dead processes have left of theirs is removed."""
-    place = tempfile.gettempdir()
-    place = place if len(place) <= LONGEST_TEMPDIR else "/tmp"
-    for old in Path(place).glob(f"{PREFIX}*-*"):
+    for old in _temporary().glob(f"{PREFIX}*-*"):
         pid = old.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and old.stat().st_uid == os.getuid():
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
+        with contextlib.suppress(FileNotFoundError):  # somebody else has just removed it
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)) and old.stat().st_uid == os.getuid():
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_temporary()))
+
+
+def remove_private_folders() -> None:
+    """Remove this process's own, where it ends without leaving its blocks."""
+    for folder in _temporary().glob(f"{PREFIX}{os.getpid()}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary() -> Path:
+    place = tempfile.gettempdir()
+    return Path(place if len(place) <= LONGEST_TEMPDIR else "/tmp")
 
 
 @contextmanager

@@ -147,6 +147,19 @@ def test_a_domain_has_what_is_drawn_from_it(seed: int) -> None:
     assert all(CONDITIONAL[key].contains(values[key]) for key in values.keys() & CONDITIONAL.keys())
 
 
+@given(st.integers(0, 1000))
+def test_what_is_near_is_a_fifth_away_within_the_bounds_or_next_in_a_choice(seed: int) -> None:
+    rng = Random(seed)
+    rate = Parameter(loguniform=(1e-4, 0.3))
+    assert rate.near(0.1, rng) in (0.1 * 0.8, 0.1 * 1.2)
+    assert rate.near(0.29, rng) in (0.29 * 0.8, 0.3)
+    assert Parameter(integer=(1, 9)).near(5, rng) in (4, 6)
+    choice = Parameter(choice=("a", "b", "c"))
+    assert [choice.near(value, rng) in near for value, near in (("a", "b"), ("b", "ac"), ("c", "b"))] == [True] * 3
+    assert choice.near("d", rng) in ("a", "b", "c")
+    assert Parameter(choice=("a",)).near("a", rng) == "a"
+
+
 def test_what_a_point_leaves_open_is_as_it_is_set() -> None:
     settings = {"optimizer.name": "SGD", "optimizer.momentum": 0.7, "seed": 3}
     assert complete(CONDITIONAL, settings, {"seed": 4}) == settings | {"seed": 4}

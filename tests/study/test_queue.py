@@ -199,6 +199,14 @@ def reports(*comparisons: Past) -> tuple[Report, ...]:
     return tuple(Report(p.trial_id, epoch, (p.number + epoch / 10,), 0.0) for p in comparisons for epoch in (1, 2, 3))
 
 
+def test_a_comparison_whose_settings_have_changed_goes_on_under_the_id_that_it_had(queue: MakeQueue) -> None:
+    begun = past(0, "interrupted", {"epochs": 3, "optimizer.lr": 0.1})
+    changed = Past(begun.trial_id, 0, begun.status, {**begun.config, "optimizer.lr": 0.2}, 100.0, None, 2)
+    (goes_on,) = trials(queue(Proposed({"epochs": 3, "optimizer.lr": 0.1}), history=History((changed,))))
+    assert goes_on.trial_id == begun.trial_id
+    assert goes_on.config["trial"]["optimizer.lr"] == 0.2
+
+
 def test_what_has_ended_is_recalled_and_what_has_not_goes_on_under_its_id(queue: MakeQueue) -> None:
     ended, broken = past(0, "stopped", {"epochs": 3}, epoch=3), past(1, "interrupted", {"epochs": 4, "seed": 9})
     proposer = Proposed({"epochs": 3}, {"epochs": 4}, {"epochs": 5})

@@ -91,6 +91,22 @@ def test_a_trial_that_goes_on_keeps_its_beginning_and_loses_its_error(tmp_path: 
         assert read(tmp_path, query) == [(3, "running", began, None, None)]
 
 
+def test_a_trial_that_is_changed_has_its_last_configuration_and_all_changes(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        recorder.start("a", 0, "c", {"optimizer.lr": 0.1})
+        recorder.start("b", 1, "d", {"optimizer.lr": 0.2})
+        recorder.change("a", 2, {"optimizer.lr": 0.3}, parent="b")
+        recorder.change("a", 4, {"optimizer.lr": 0.4}, parent="b")
+    assert read(tmp_path, "SELECT trial_id, configuration, config FROM trials ORDER BY 1") == [
+        ("a", "c", '{"optimizer.lr": 0.4}'),
+        ("b", "d", '{"optimizer.lr": 0.2}'),
+    ]
+    assert read(tmp_path, "SELECT trial_id, epoch, parent, config FROM changes ORDER BY sequence") == [
+        ("a", 2, "b", '{"optimizer.lr": 0.3}'),
+        ("a", 4, "b", '{"optimizer.lr": 0.4}'),
+    ]
+
+
 def test_an_epoch_is_recorded_whole_or_not_at_all(tmp_path: Path) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.start("a", 0, "c", {})

@@ -24,6 +24,8 @@ from trainables.config import TrialConfig
 from trainables.data import DatasetError
 from trainables.records import REPRODUCIBLE
 
+pytestmark = pytest.mark.xdist_group("runner")  # one after the other: they share what takes long to start
+
 DOOMED = 100_000  # more samples per class than there are
 DIVERGING = 1e12
 

@@ -25,6 +25,8 @@ from study.experiment import Resources
 from study.recorder import FILENAME
 from study.slurm import Job, SlurmError, batch_file
 
+pytestmark = pytest.mark.xdist_group("slurm")  # one after the other: they share what takes long to start
+
 PROGRAMS = Path(sys.executable).parent
 DAEMONS = ("munged", "slurmctld", "slurmd")
 NODES = ("n0", "n1")

@@ -351,6 +351,54 @@ def test_a_checkpoint_of_another_configuration_is_refused(data: Dataset, change:
     assert other.epoch == -1
 
 
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer.name": "AdamW"}])
+def test_a_state_is_adopted_and_the_own_numbers_are_in_force(data: Dataset, optimizer: dict[str, Any]) -> None:
+    own = {"optimizer.lr": 0.001, "optimizer.weight_decay": 0.01, "seed": 1}
+    own |= {} if optimizer else {"optimizer.momentum": 0.3}
+    schedule = {"schedule": {"name": "exponential", "gamma": 0.5}}
+    donor = Comparison(trial(**optimizer, **schedule), data, CPU)
+    adopter = Comparison(TrialConfig.from_dotted(donor.config.to_dotted() | own), data, CPU)
+    for _ in range(3):
+        donor.step()
+        before = adopter.step()
+    adopter.adopt(saved(donor.state_dict()))
+    assert adopter.epoch == 2
+    for ours, theirs in zip(adopter.arms, donor.arms, strict=True):
+        for name, weights in theirs.model.state_dict().items():
+            assert torch.equal(ours.model.state_dict()[name], weights)
+        (group,) = ours.optimizer.param_groups
+        assert group["weight_decay"] == 0.01
+        assert group.get("momentum") == own.get("optimizer.momentum")
+    rows = adopter.step()
+    for row, then in zip(rows, before, strict=True):
+        assert row["epoch"] == 3
+        assert row["learning_rate"] == 0.001 * 0.5**2
+        for name in COUNTS:  # what it has spent is its own
+            assert row[f"cumulative_{name}"] == then[f"cumulative_{name}"] + row[name]
+    assert reproducible(rows) != reproducible(donor.step())
+
+
+def test_who_has_not_come_as_far_adopts_what_was_spent_too(data: Dataset) -> None:
+    config = trial()
+    donor, adopter, same = (Comparison(config, data, CPU) for _ in range(3))
+    for _ in range(2):
+        donor.step()
+    adopter.adopt(saved(donor.state_dict()))
+    same.load_state_dict(saved(donor.state_dict()))
+    assert reproducible(adopter.step()) == reproducible(same.step()) == reproducible(donor.step())
+
+
+@pytest.mark.parametrize("change", [{"model.name": "FCNet10"}, {"batch_size": 4}, {"optimizer.nesterov": True}])
+def test_the_state_of_a_comparison_that_differs_in_more_is_not_adopted(data: Dataset, change: dict[str, Any]) -> None:
+    config = trial()
+    donor = Comparison(config, data, CPU)
+    donor.step()
+    other = Comparison(TrialConfig.from_dotted(config.to_dotted() | change), data, CPU)
+    with pytest.raises(ValueError, match="differs in more than the optimizer's numbers and seed"):
+        other.adopt(saved(donor.state_dict()))
+    assert other.epoch == -1
+
+
 def test_a_step_after_the_last_epoch_is_refused(data: Dataset) -> None:
     rows, finished = run(trial(epochs=1), data)
     assert finished.done

@@ -285,6 +285,34 @@ def test_a_trial_that_tune_itself_restores_goes_on_as_if_nothing_had_happened(
     assert rows_of(restored) == rows_of(undisturbed[2:])
 
 
+@pytest.mark.slow
+def test_a_trial_goes_on_from_the_state_of_another_of_its_population(tmp_path: Path) -> None:
+    donor = ComparisonTrainable(settings(tmp_path / "donor", optimizer__lr=0.1))
+    worse = ComparisonTrainable(settings(tmp_path / "own", optimizer__lr=1e-6))
+    for _ in range(2):
+        donor.train()
+        worse.train()
+    donor.save(str(tmp_path / "handed on"))
+    worse.save(str(tmp_path / "left"))
+    changed = settings(tmp_path / "own", optimizer__lr=0.08)
+    worse.reset(changed)
+    worse.restore(str(tmp_path / "handed on"))
+    ours = rows_of([worse.train()])
+    assert [row[REPRODUCIBLE.index("epoch")] for row in ours] == [3, 3]
+    assert {row[REPRODUCIBLE.index("learning_rate")] for row in ours} == {0.08}
+    # its worker dies now, and another begins
+    assert ComparisonTrainable(changed).comparison.epoch == 2
+    again = ComparisonTrainable(changed)
+    again.restore(str(tmp_path / "handed on"))
+    assert rows_of([again.train()]) == ours
+    again.train()
+    # and later, when its own checkpoint is ahead of what was handed on
+    late = ComparisonTrainable(changed)
+    assert late.comparison.epoch == 3
+    late.restore(str(tmp_path / "handed on"))
+    assert late.comparison.epoch == 3
+
+
 # ------------------------------------------------------------------------------------------------- hanging, memory
 
 

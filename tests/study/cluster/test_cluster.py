@@ -24,6 +24,8 @@ from study import cluster as clusters
 from study.cluster import Capacity, ClusterError, joined_ray
 from tests.study.cluster.conftest import LOOPBACK, NODES, running_cluster
 
+pytestmark = pytest.mark.xdist_group("cluster")  # one after the other: they share what takes long to start
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Cluster]:
