@@ -364,7 +364,9 @@ def _run(
     from study import runner
 
     ended = [past for past in history.comparisons if not past.unfinished] if history else []
-    with _display(experiment, len(ended)) as display:
+    last = {report.trial_id: report.objectives[0] for report in history.reports} if history else {}
+    found = [last[past.trial_id] for past in ended if past.status == "finished" and past.trial_id in last]
+    with _display(experiment, len(ended), found) as display:
         statuses = runner.run(
             experiment, folder, display, lambda text: err.print(text, soft_wrap=True), history, address
         )
@@ -555,13 +557,13 @@ def _experiment(source: str, overrides: list[str], data_dir: Path | None = None,
     return experiments.load(source, overrides, smoke)
 
 
-def _display(experiment: Experiment, ended: int) -> StudyDisplay:
+def _display(experiment: Experiment, ended: int, found: list[float]) -> StudyDisplay:
     from study.display import StudyDisplay
 
     objective = experiment.objective
     keys = dict.fromkeys([*experiment.space, *(key for point in experiment.search.points for key in point)])
     searched = [*keys, "seed"] if experiment.seeds > 1 else list(keys)
-    return StudyDisplay(out, experiment.trials, ended, searched, objective.metrics[0], objective.modes[0])
+    return StudyDisplay(out, experiment.trials, ended, found, searched, objective.metrics[0], objective.modes[0])
 
 
 def _cost(experiment: Experiment) -> str:

@@ -18,11 +18,21 @@ class StudyDisplay:
 
     Arguments:
         trials, ended: how many comparisons there are, and have ended in an earlier run.
+        found: the objectives of those that finished in an earlier run.
         searched: the configuration keys that tell comparisons apart.
         metric, mode: the objective, and whether its largest or smallest value is best.
     """
 
-    def __init__(self, console: Console, trials: int, ended: int, searched: list[str], metric: str, mode: str) -> None:
+    def __init__(
+        self,
+        console: Console,
+        trials: int,
+        ended: int,
+        found: list[float],
+        searched: list[str],
+        metric: str,
+        mode: str,
+    ) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -37,7 +47,7 @@ class StudyDisplay:
         self._searched = searched
         self._metric = metric
         self._better = max if mode == "max" else min
-        self._best: float | None = None
+        self._best = self._better(found) if found else None
         self._epochs = 0
         self._saved = 0
 

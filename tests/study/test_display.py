@@ -8,7 +8,7 @@ from study.display import StudyDisplay
 def shown(mode: str, objectives: list[float], width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
     searched = ["optimizer.lr", "model.name"]
-    with StudyDisplay(console, len(objectives) + 5, 3, searched, "gap/test_accuracy", mode) as display:
+    with StudyDisplay(console, len(objectives) + 5, 3, [0.6], searched, "gap/test_accuracy", mode) as display:
         for number, objective in enumerate(objectives):
             display.started(1)
             display.epoch()
@@ -33,6 +33,10 @@ def test_what_ended_before_counts_and_the_epochs_that_stopping_saved_are_told() 
     last = shown("max", [0.5, 0.7], width=120).splitlines()[-1]
     assert "7/7" in last
     assert "(28 saved)" in last
+
+
+def test_the_best_may_be_of_an_earlier_run() -> None:
+    assert "best +0.6000" in shown("max", [0.5])
 
 
 def test_no_line_is_longer_than_the_terminal() -> None:
