@@ -35,7 +35,7 @@ lint: setup ## Check style, types and import layers.
 	$(BIN)/lint-imports --no-cache
 
 unit: setup ## Run the fast tests only.
-	$(BIN)/python -m pytest -m 'not slow and not browser'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not browser'
 
 lock: setup ## Renew the pins from pyproject.toml.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
