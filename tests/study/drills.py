@@ -89,7 +89,7 @@ class Driver:
         children = psutil.Process(self.process.pid).children(recursive=True)
         os.kill(self.process.pid, number)
         output = self.end()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while alive := [process for process in children if _runs(process)]:
             assert time.monotonic() < deadline, alive
             time.sleep(0.1)
