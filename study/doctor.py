@@ -45,7 +45,7 @@ from study.experiment import Experiment, Resources, Wandb
 from study.folder import FolderError, locked
 from study.recorder import Recorder, RecordError
 from trainables import models
-from trainables.checkpoints import Checkpoints
+from trainables.checkpoints import Checkpoints, is_uri
 from trainables.comparison import Arm, prepare
 from trainables.config import Runtime, TrialConfig
 from trainables.data import CHANNELS, CLASSES, DatasetError
@@ -508,7 +508,7 @@ def keeping(experiment: Experiment, folder: Path, at_once: int, ask: Ask) -> Ite
     root = checkpoint_root(experiment, folder / mark, mark)
     with ExitStack() as stack:
         stack.enter_context(_traceless(folder))
-        if "://" not in root:
+        if not is_uri(root):
             stack.enter_context(_traceless(Path(root).parent.parent))
         stack.callback(here, _remove, root.rpartition("/")[0])
         stack.callback(shutil.rmtree, folder / mark, ignore_errors=True)
@@ -516,7 +516,7 @@ def keeping(experiment: Experiment, folder: Path, at_once: int, ask: Ask) -> Ite
         yield from guarded("file system", partial(file_system, folder.resolve(), _mounts()))
         yield from guarded("disk", partial(space, folder, experiment.cost * EPOCH_BYTES, "the record"))
         yield from guarded("storage", partial(storage, root, ask))
-        if "://" not in root:
+        if not is_uri(root):
             number = (experiment.recovery.checkpoints + 1) * at_once  # and the one that is being written
             place = Path(root).parents[1]
             yield from guarded("disk", lambda: space(place, number * checkpoint_bytes(experiment), "checkpoints"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
-from trainables.checkpoints import filesystem
+from trainables.checkpoints import filesystem, is_uri
 from trainables.comparison import resolve_device
 from trainables.config import Runtime, TrialConfig
 from trainables.data import DatasetError, load
@@ -16,7 +16,7 @@ def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
     """Where the experiment's comparisons run."""
     data_dir: str | Path = experiment.data_dir
     try:
-        data_dir = data_dir if "://" in experiment.data_dir else Path(data_dir).expanduser().resolve()
+        data_dir = data_dir if is_uri(experiment.data_dir) else Path(data_dir).expanduser().resolve()
     except RuntimeError as error:
         raise DatasetError(f"data_dir {experiment.data_dir!r}: {error}; give the folder's whole path") from None
     return Runtime.model_validate(

@@ -34,7 +34,7 @@ from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_
 from study.tensorboard import TensorBoardLogger
 from study.watch import Broken, Display, TuneWatch, Watch, breaking
 from study.weights_and_biases import WandbLogger, settle
-from trainables.checkpoints import Checkpoints
+from trainables.checkpoints import Checkpoints, is_uri
 from trainables.comparison import prepare, report
 from trainables.config import TrialConfig
 from trainables.tune import ComparisonTrainable
@@ -51,7 +51,7 @@ def checkpoint_root(experiment: Experiment, folder: Path, study: str) -> str:
     """Where the comparisons of a study keep their checkpoints: a folder or URI."""
     if experiment.storage is None:
         return str(folder.resolve() / CHECKPOINTS)
-    root = experiment.storage if "://" in experiment.storage else str(Path(experiment.storage).expanduser().resolve())
+    root = experiment.storage if is_uri(experiment.storage) else str(Path(experiment.storage).expanduser().resolve())
     return f"{root.rstrip('/')}/{study}/{CHECKPOINTS}"
 
 
@@ -158,7 +158,7 @@ def tuner(
     scheduler = schedulers.build(experiment, changed)
     if isinstance(scheduler, schedulers.Remembering):
         history = _judged(history, scheduler, watch, experiment.scheduler.name)
-    _match(Path(root) if "://" not in root else None, root, history, watch)
+    _match(root, history, watch)
     shared = {
         "runtime": under_ray(experiment).model_dump(),
         "objective": experiment.objective.model_dump(),
@@ -238,15 +238,15 @@ def _judged(history: History, scheduler: schedulers.Remembering, watch: Watch, n
     return replace(history, comparisons=tuple(comparisons))
 
 
-def _match(local: Path | None, root: str, history: History, watch: Watch) -> None:
+def _match(root: str, history: History, watch: Watch) -> None:
     """Make record and checkpoints of what goes on agree: neither is ahead of the other."""
     for past in history.comparisons:
         if past.unfinished:
             watch.rewind(past.trial_id, past.epoch)
             Checkpoints(f"{root}/{past.trial_id}").forget(after=past.epoch)
     unfinished = {past.trial_id for past in history.comparisons if past.unfinished}
-    if local is not None and local.is_dir():
-        for stray in local.iterdir():
+    if not is_uri(root) and Path(root).is_dir():
+        for stray in Path(root).iterdir():
             if stray.name not in unfinished:
                 shutil.rmtree(stray, ignore_errors=True)
 

@@ -92,13 +92,18 @@ def _state(content: bytes) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
+def is_uri(folder: str) -> bool:
+    """Whether this is a URI, such as ``s3://bucket/studies``, and not a path."""
+    return "://" in folder
+
+
 def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
     """The file system that a path or URI names, and the path in it.
 
     Raises:
         ValueError: no file system is known by that name, or its package is missing.
     """
-    if "://" not in folder:
+    if not is_uri(folder):
         return fs.LocalFileSystem(), str(Path(folder).absolute())
     try:
         files, path = fs.FileSystem.from_uri(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from pyarrow import fs
 
-from trainables.checkpoints import filesystem
+from trainables.checkpoints import filesystem, is_uri
 
 
 def cache() -> Path:
@@ -28,7 +28,7 @@ def local(data_dir: str, folder: str) -> Path:
         OSError: the URI cannot be read, or the cache not be written.
         ValueError: no file system is known by the URI's name.
     """
-    if "://" not in data_dir:
+    if not is_uri(data_dir):
         return Path(data_dir)
     files, source = filesystem(data_dir)
     root = cache() / hashlib.sha256(data_dir.encode()).hexdigest()[:16]

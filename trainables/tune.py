@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import torch
 from ray import tune
 
-from trainables.checkpoints import Checkpoints
+from trainables.checkpoints import Checkpoints, is_uri
 from trainables.comparison import dead, prepare, report
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
 
@@ -172,7 +172,7 @@ class ComparisonTrainable(tune.Trainable):
 
 def _traceback_file(folder: str | None) -> TextIO:
     """Where the watchdog writes: beside the checkpoints, where that is a folder that can be written."""
-    if folder and "://" not in folder:
+    if folder and not is_uri(folder):
         with contextlib.suppress(OSError):
             Path(folder).mkdir(parents=True, exist_ok=True)
             return (Path(folder) / HANG).open("w")
