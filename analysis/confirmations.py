@@ -16,9 +16,10 @@ import pandas as pd
 import yaml
 
 from analysis.database import TableError, counted
-from analysis.gaps import amount, hyperparameters, interval, label, title
+from analysis.gaps import amount, hyperparameters, label, title
 from analysis.load import Study, load
 from analysis.pairs import last_gap, pair
+from analysis.statistics import interval
 from trainables.records import METRICS
 
 FOLDER = "confirmations"

@@ -1,96 +1,96 @@
-"""The nine-panel figure of section 4.3 and the distribution of gaps: first their data, then their drawing."""
+"""The thesis's figures and the distribution of gaps, drawn as PNG with a PDF beside; their data are in ``curves``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.gaps import amount, bins, label, settings, title
+from analysis.curves import MOST_VALUES, Array, Band, Panel, Strip, accumulation, panels, strips, variations
+from analysis.drawing import (
+    DASHES,
+    MARKERS,
+    NEUTRAL,
+    PALETTE,
+    PlainLogFormatter,
+    Style,
+    dress,
+    entry,
+    head,
+    legend,
+    save,
+    short,
+    style,
+)
+from analysis.gaps import amount, hyperparameters, label, settings, title
 from analysis.load import Study
 from analysis.pairs import arms, last_gap
 from trainables.records import BY_NAME
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
-NEUTRAL = "#6b6b6b"
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, told apart by people with colour-blindness."""
-DASHES = ("-", "--", "-.", ":")
-LEGEND_WIDTH = 110
-"""Characters side by side in the legend; arms that do not fit take further lines."""
-
-PANELS = (
-    *("train_accuracy", "test_accuracy", "train_worst_loss"),
-    *("train_mean_loss", "test_mean_loss", "test_worst_loss"),
-    *("train_q90_loss", "test_q90_loss", "cumulative_seconds"),
-)
-"""Three rows of three, train left of test, or above it."""
 SAME_SCALE = ((0, 1), (3, 4), (6, 7), (2, 5))
 """Panels of the same metric on train and test, to be read against each other."""
-DPI = 130
+AXES = {
+    "epochs": "epoch",
+    "steps": "updates",
+    "samples": "samples trained on",
+    "compute": "compute (forward-equivalents)",
+    "seconds": "time for probing and updates (s)",
+}
+"""What stands below a panel, by clock."""
+HEADINGS = {"cumulative_seconds": "time for probing and updates", "epoch": "passes over the data"}
+"""Of the panels that are not metrics by name."""
+EFFECTS = {
+    "raw_batches_per_step": "raw batches per filtered batch",
+    "overflow": "overflow (share of kept samples)",
+    "acceptance": "acceptance ratio (share of samples kept)",
+}
+"""Headings of what batch accumulation does."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One panel of the nine.
+def thesis_figures(study: Study, frame: pd.DataFrame, folder: Path, trial_ids: Sequence[str]) -> list[Path]:
+    """Draw a study in the forms of the thesis, to PNG files of readable names in ``folder`` and PDF files beside them.
 
-    Attributes:
-        metric: the column drawn.
-        unit: its unit.
-        log: whether the axis is logarithmic: losses, where all values are positive.
-        curves: for each arm, baseline first, its epochs and values.
-    """
+    For each of ``trial_ids``: the nine panels against epochs and against time, and what accumulating its batches took.
+    Of the whole study: the nine panels of variations of every setting that comparisons differ in alone, and what
+    accumulating batches took in all comparisons. What there are no data for is not drawn.
 
-    metric: str
-    unit: str
-    log: bool
-    curves: Mapping[str, tuple[Array, Array]]
+    Args:
+        study: its tables.
+        frame: its pairs.
+        folder: made where it is not there.
+        trial_ids: comparisons to draw in full.
 
-
-@dataclass(frozen=True)
-class Strip:
-    """The gaps of one group of comparisons, in ascending order, and which of their baselines had learned."""
-
-    label: str
-    gaps: Array
-    learned: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-class _PlainLogFormatter(LogFormatter):
-    """Labels the same ticks of a logarithmic axis as its parent, as plain numbers."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
-def panels(study: Study, trial_id: str) -> tuple[Panel, ...]:
-    """The data of the nine panels of one comparison: all arms, against epochs (section 4.3).
+    Returns:
+        The PNG files.
 
     Raises:
         TableError: the study has no such trial.
+        OSError: ``folder`` cannot be written.
     """
-    names = arms(study, trial_id)
-    rows = study.epochs[study.epochs["trial_id"] == trial_id]
+    folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for metric in PANELS:
-        curves = {}
-        for name in names:
-            of_arm = rows[rows["arm"] == name]
-            curves[name] = (of_arm["epoch"].to_numpy(dtype="float64"), of_arm[metric].to_numpy(dtype="float64"))
-        values = np.concatenate([np.empty(0), *(y for _, y in curves.values())])
-        finite = values[np.isfinite(values)]
-        log = metric.endswith("_loss") and finite.size > 0 and bool((finite > 0).all())
-        made.append(Panel(metric, BY_NAME[metric].unit, log, curves))
-    return tuple(made)
+    for trial_id in dict.fromkeys(trial_ids):
+        arms(study, trial_id)  # says if there is no such trial
+        name = f"trial-{label(study.trials.loc[study.trials['trial_id'] == trial_id, 'number'].iloc[0])}"
+        for clock in ("epochs", "seconds"):
+            if _curved(panels(study, trial_id, clock)):
+                made.append(nine_panels(study, trial_id, folder / f"{name}-{clock}.png", clock))
+        if any(accumulation(study, trial_id).values()):
+            made.append(accumulation_figure(study, folder / f"{name}-accumulation.png", trial_id))
+    for key in hyperparameters(frame):
+        found = variations(study, frame, key)
+        if len(found.trial_ids) > 1 and _curved(found.panels):
+            made.append(variations_figure(study, frame, key, folder / f"variations-{_file_name(key)}.png"))
+    if any(accumulation(study).values()):
+        made.append(accumulation_figure(study, folder / "accumulation.png"))
+    return made
 
 
 def caption(study: Study, trial_id: str) -> str:
@@ -106,63 +106,121 @@ def caption(study: Study, trial_id: str) -> str:
     return f"{text}; test accuracy gap {amount('test_accuracy', found[0])} at epoch {found[1]}" if found else text
 
 
-def nine_panels(study: Study, trial_id: str, path: Path) -> Path:
-    """Draw the nine panels of one comparison to the PNG ``path``.
+def nine_panels(study: Study, trial_id: str, path: Path, clock: str = "epochs") -> Path:
+    """Draw all arms of one comparison in nine panels (Figures 4.1 to 4.9) to the PNG ``path``, and a PDF beside it.
 
     Raises:
         TableError: the study has no such trial.
+        ValueError: ``clock`` is no word of ``records.CLOCKS``.
     """
+    drawn = panels(study, trial_id, clock)
+    styles = {(curve.arm, ""): style(place) for place, curve in enumerate(drawn[0].curves)}
+    entries = [entry(arm, style) for (arm, _), style in styles.items()]
+    return _draw_nine(drawn, styles, entries, caption(study, trial_id), clock, path)
+
+
+def variations_figure(study: Study, frame: pd.DataFrame, key: str, path: Path, clock: str = "epochs") -> Path:
+    """Draw comparisons that differ in ``key`` alone in nine panels (Figure 4.7): to the PNG ``path``, and a PDF beside.
+
+    A colour for each value of the key, a dash for each side; see :func:`analysis.curves.variations` for which
+    comparisons.
+
+    Raises:
+        TableError: the comparisons have no such key.
+        ValueError: ``clock`` is no word of ``records.CLOCKS``.
+    """
+    found = variations(study, frame, key, clock)
+    curves = found.panels[0].curves
+    colors = dict(zip(dict.fromkeys(curve.setting for curve in curves), PALETTE, strict=False))
+    dashes = dict(zip(dict.fromkeys(curve.arm for curve in curves), DASHES, strict=False))
+    styles = {(curve.arm, curve.setting): (colors[curve.setting], dashes[curve.arm]) for curve in curves}
+    entries = [entry(f"{key} {setting}", (color, "-")) for setting, color in colors.items()]
+    entries += [entry(arm, ("black", dash)) for arm, dash in dashes.items()]
+    heading = f"Variations of {key}" + (f"; all else alike: {found.alike}" if found.alike else "")
+    if found.values > MOST_VALUES:
+        heading += f" ({MOST_VALUES} of {found.values} values)"
+    return _draw_nine(found.panels, styles, entries, heading, clock, path)
+
+
+def accumulation_figure(study: Study, path: Path, trial_id: str | None = None) -> Path:
+    """Draw what filling filtered batches took (Figure 6): three panels to the PNG ``path``, and a PDF beside it.
+
+    A line at the median and a band between the quartiles: of all comparisons, or of the updates of ``trial_id``.
+    """
+    drawn = accumulation(study, trial_id)
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
+    names = [band.arm for band in next(iter(drawn.values()))]
+    for (quantity, bands), axis in zip(drawn.items(), figure.subplots(1, len(drawn)), strict=True):
+        for place, band in enumerate(bands):
+            _draw_band(band, style(place + 1), axis)
+        dress(axis, EFFECTS[quantity], "epoch", any(np.isfinite(band.median).any() for band in bands))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set_ylim(bottom=0)
+    legend(figure, [entry(name, style(place + 1)) for place, name in enumerate(names)])
+    if trial_id is None:
+        heading = "Batch accumulation: median and quartiles of comparisons"
+    else:
+        heading = f"Batch accumulation, {caption(study, trial_id).partition(';')[0]}"
+        heading += "; median and quartiles of updates" if (study.steps["trial_id"] == trial_id).any() else ""
+    head(figure, heading)
+    return save(figure, path)
+
+
+def _draw_nine(
+    drawn: Sequence[Panel],
+    styles: Mapping[tuple[str, str], Style],
+    entries: Sequence[Line2D],
+    heading: str,
+    clock: str,
+    path: Path,
+) -> Path:
     figure = Figure(figsize=(11, 8.6), layout="constrained")
     axes = figure.subplots(3, 3)
-    drawn = panels(study, trial_id)
-    names = list(drawn[0].curves)
-    for panel, axis in zip(drawn, axes.flat, strict=True):
-        _draw_panel(panel, axis)
+    for place, (panel, axis) in enumerate(zip(drawn, axes.flat, strict=True)):
+        _draw_panel(panel, styles, AXES[clock] if place >= 6 else "", axis)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=clock == "epochs", min_n_ticks=1))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     for first, second in SAME_SCALE:
         if drawn[first].log == drawn[second].log:
             axes.flat[first].sharey(axes.flat[second])
             axes.flat[first].autoscale()
-    for axis in axes[-1]:
-        axis.set_xlabel("epoch")
-    handles = axes.flat[0].get_lines()[: len(names)]
-    columns = max(min(LEGEND_WIDTH // (max(map(len, names), default=0) + 6), len(names)), 1)
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
-    heading = fill(caption(study, trial_id), 105).replace("$", r"\$")  # a dollar would start a formula
-    figure.suptitle(heading, fontsize=12)
-    return _save(figure, path)
+    legend(figure, entries)
+    head(figure, heading)
+    return save(figure, path)
 
 
-def _draw_panel(panel: Panel, axis: Axes) -> None:
-    for place, (name, (x, y)) in enumerate(panel.curves.items()):
-        color = NEUTRAL if place == 0 else PALETTE[(place - 1) % len(PALETTE)]
-        marker = "o" if len(x) < 2 else ""
-        axis.plot(x, y, DASHES[place % len(DASHES)], color=color, marker=marker, linewidth=1.8, label=name)
-    heading = "time for probing and updates" if panel.metric == "cumulative_seconds" else title(panel.metric)
-    axis.set_title(f"{heading} ({panel.unit})", fontsize=11)
+def _draw_panel(panel: Panel, styles: Mapping[tuple[str, str], Style], below: str, axis: Axes) -> None:
+    for curve in panel.curves:
+        color, dash = styles[curve.arm, curve.setting]
+        marker = MARKERS[dash] if len(curve.x) < 2 else ""
+        axis.plot(curve.x, curve.y, dash, color=color, marker=marker, linewidth=1.8)
+    heading = f"{HEADINGS.get(panel.metric, title(panel.metric))} ({panel.unit})"
     if panel.log:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(_PlainLogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3, linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
-    if not any(np.isfinite(y).any() for _, y in panel.curves.values()):
-        axis.text(0.5, 0.5, "not recorded", transform=axis.transAxes, ha="center", va="center", color=NEUTRAL)
+        axis.yaxis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
+    dress(axis, heading, below, any(np.isfinite(curve.y).any() for curve in panel.curves))
 
 
-def strips(frame: pd.DataFrame, metric: str, by: str | None = None) -> tuple[Strip, ...]:
-    """The finite gaps of ``metric`` in a frame of pairs, for each group of ``by`` (all together without one)."""
-    frame = frame[np.isfinite(frame[f"gap/{metric}"])].sort_values(f"gap/{metric}", kind="stable")
-    groups = [("all", frame)] if by is None else list(frame.groupby(bins(frame[by]), observed=True, sort=True))
-    return tuple(
-        Strip(str(name), group[f"gap/{metric}"].to_numpy(), group["baseline_learned"].to_numpy(dtype=bool))
-        for name, group in groups
-        if len(group)
+def _draw_band(band: Band, style: Style, axis: Axes) -> None:
+    color, dash = style
+    axis.fill_between(band.epoch, band.low, band.high, color=color, alpha=0.2, linewidth=0)
+    axis.plot(
+        band.epoch, band.median, dash, color=color, marker=MARKERS[dash] if len(band.epoch) < 2 else "", linewidth=1.8
     )
 
 
+def _curved(drawn: Sequence[Panel]) -> bool:
+    """Whether there is more to see than one point of each arm."""
+    return any(len(curve.x) > 1 for curve in drawn[0].curves)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
 def gap_distribution(frame: pd.DataFrame, metrics: Sequence[str], path: Path, by: str | None = None) -> Path:
-    """Draw the gaps of each metric to the PNG ``path``: a dot per comparison, a bar at each group's median.
+    """Draw the gaps of each metric to the PNG ``path``, and a PDF beside: a dot per comparison, a bar at each median.
 
     Args:
         frame: pairs.
@@ -184,7 +242,7 @@ def gap_distribution(frame: pd.DataFrame, metrics: Sequence[str], path: Path, by
     entries = {name: handle for handles, names in legends for handle, name in zip(handles, names, strict=True)}
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle("Gap of each comparison" + (f" by {by}" if by else "") + "; right of 0 the treatment is better")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_strips(of_metric: Sequence[Strip], metric: str, axis: Axes) -> None:
@@ -220,10 +278,3 @@ def _draw_strips(of_metric: Sequence[Strip], metric: str, axis: Axes) -> None:
 def _spread(n: int) -> Array:
     """Heights that keep ``n`` neighbouring dots apart, always the same."""
     return 0.25 * np.sin(2.4 * np.arange(n)) if n > 1 else np.zeros(n)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, dpi=DPI, format="png")
-    return partial.replace(path)

@@ -1,27 +1,24 @@
-"""Statistics of the gaps of paired comparisons, and the sentences that they allow.
+"""Where the treatment wins: the gaps of comparisons by hyperparameter and by pairs of them, and the keys to ask by.
 
 Everything here takes a frame of :class:`analysis.pairs.Pairs`. A gap is in the unit of its metric, and positive always
-means that the treatment is better.
-
-Comparisons that differ in seeds alone are draws of one configuration, and no independent evidence about others: where a
-configuration has several, the mean and its interval are of the configurations, each averaged over its seeds. Of one
-configuration alone they are of its seeds. Counts, shares, medians and ranges are of the comparisons as they are.
+means that the treatment is better. Means, intervals and p values are of independent units, see
+:mod:`analysis.statistics`; counts, shares, medians and ranges are of the comparisons as they are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.database import counted
-from analysis.pairs import LEARNED, Pairs, varied
-from trainables.records import BY_NAME, STATUSES
+from analysis.database import TableError
+from analysis.pairs import STUDY, varied
+from analysis.statistics import SEEDS, configurations, estimate, gaps_of, holm
+from trainables.records import BY_NAME
 
 CELL = (
     "dataset.name",
@@ -39,53 +36,10 @@ CELL = (
 )
 """What makes two comparisons the same problem with the same budget; hyperparameters are tuned within it."""
 
-SEEDS = ("seed", "dataset.split_seed")
-"""Configuration keys that are draws, not hyperparameters."""
-
-FEW = 3
-"""With fewer comparisons (configurations, where seeds are averaged) than this there is no interval."""
-
-SMALL = 20
-"""Up to so many an interval is Student's t; with more, a bootstrap."""
-
-ENOUGH = 6
-"""From this many on, an interval that leaves out 0 is said to tell the better arm."""
-
-RESAMPLES = 4999
-"""Bootstrap resamples of an interval."""
-
 SHORT = {"forward-equivalents": "fwd-eq"}
 """Units that are shortened beside a number."""
 
 NOT_SET = "not set"
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """Each arm at its own best hyperparameters within one cell, out of the same configurations.
-
-    Attributes:
-        cell: the settings that make the cell and vary in the study; empty where there is one cell.
-        chosen_by: the metric that chose: ``validation_accuracy``, or ``train_accuracy`` with nothing held out.
-        trials: configurations that each arm was chosen from, each averaged over its seeds.
-        baseline_trial: ``number`` of the first trial of the configuration that was chosen for the baseline.
-        treatment_trial: ``number`` of the first trial of the one that was chosen for the treatment.
-        baseline_test: mean test accuracy of the chosen baseline, as a fraction.
-        treatment_test: mean test accuracy of the chosen treatment, as a fraction.
-    """
-
-    cell: dict[str, Any]
-    chosen_by: str
-    trials: int
-    baseline_trial: int
-    treatment_trial: int
-    baseline_test: float
-    treatment_test: float
-
-    @property
-    def gap(self) -> float:
-        """How much better the tuned treatment is than the tuned baseline, in test accuracy."""
-        return self.treatment_test - self.baseline_test
 
 
 def summarize(
@@ -103,66 +57,89 @@ def summarize(
         A row per group and metric: the group's label under each key of ``by``, ``metric``, ``comparisons``, ``wins``
         (share of gaps above 0, a tie counting half), ``ties``, ``unlearned_wins`` (wins over a baseline that did not
         learn), ``median``, ``units`` (what the mean and its interval are of: configurations where some have several
-        seeds, else comparisons), ``mean``, ``low`` and ``high`` (95% interval of the mean; NaN for fewer than 3 units),
-        ``min`` and ``max``. Without ``by``, a metric that nobody measured has a row of 0 comparisons.
+        seeds, else comparisons), ``mean``, ``low`` and ``high`` (95% interval of the mean), ``p`` (Wilcoxon),
+        ``p_holm`` (corrected by Holm over the groups of one metric; without ``by`` over the metrics), ``min`` and
+        ``max``. Interval and p are NaN for fewer than 3 units. Without ``by``, a metric that nobody measured has a row
+        of 0 comparisons.
+
+    Raises:
+        TableError: a metric has no gap, or a key of ``by`` is no column of ``frame``.
     """
     draws = int(rng.integers(2**63))  # the same resampling throughout, so that equal gaps have equal intervals
-    drawn_from = configurations(frame)
-    labels = pd.DataFrame({key: bins(frame[key]) for key in by}, index=frame.index)
-    groups = [((), frame)] if not by else list(frame.groupby([labels[key] for key in by], observed=True, sort=True))
+    frame = frame.reset_index(drop=True)
+    drawn_from = configurations(frame).to_numpy()
+    labels = _labels(frame, by)
+    places = labels.groupby(list(by), observed=True, sort=True).indices if by else {(): np.arange(len(frame))}
+    named = {name if isinstance(name, tuple) else (name,): place for name, place in places.items()}
+    measured = {metric: gaps_of(frame, metric) for metric in metrics}
+    learned = frame["baseline_learned"].to_numpy("bool")
     rows = [
-        dict(zip(by, names, strict=True)) | {"metric": metric} | _statistics(group, drawn_from, metric, draws)
-        for names, group in groups
-        for metric in metrics
+        dict(zip(by, names, strict=True))
+        | {"metric": metric}
+        | _statistics(gaps[place], learned[place], drawn_from[place], draws)
+        for names, place in named.items()
+        for metric, gaps in measured.items()
     ]
-    columns = [*by, "metric", *_statistics(frame.iloc[:0], drawn_from, "test_accuracy", draws)]
-    return pd.DataFrame(rows, columns=columns)
+    none = _statistics(np.zeros(0), np.zeros(0, "bool"), np.zeros(0), draws)
+    table = pd.DataFrame(rows, columns=[*by, "metric", *none])
+    families = table.groupby("metric")["p"] if by else table.groupby(np.zeros(len(table)))["p"]
+    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy("float64"))).astype("float64")
+    return table
 
 
-def configurations(frame: pd.DataFrame) -> pd.Series[int]:
-    """A number for the configuration of each comparison of ``frame``, the same for those that differ in seeds alone."""
-    keys = [key for key in varied(frame) if key not in SEEDS]
-    return frame.groupby(keys, dropna=False, sort=False).ngroup() if keys else pd.Series(0, index=frame.index)
-
-
-def _statistics(group: pd.DataFrame, drawn_from: pd.Series[int], metric: str, draws: int) -> dict[str, float]:
-    finite = np.isfinite(group[f"gap/{metric}"].to_numpy())
-    gaps = group[f"gap/{metric}"].to_numpy()[finite]
-    won = gaps > 0
-    ties = int((gaps == 0).sum())
-    averages = pd.Series(gaps).groupby(drawn_from[group.index].to_numpy()[finite], sort=False).mean().to_numpy()
-    units = averages if len(averages) > 1 else gaps
-    low, high = interval(units, np.random.default_rng(draws))
+def _statistics(
+    gaps: np.ndarray[Any, Any], learned: np.ndarray[Any, Any], drawn_from: np.ndarray[Any, Any], draws: int
+) -> dict[str, float]:
+    """What :func:`summarize` says of some comparisons in one metric; p_holm is not known yet."""
+    finite = np.isfinite(gaps)
+    gaps = gaps[finite]
+    n, won, ties = len(gaps), gaps > 0, int((gaps == 0).sum())
     return {
-        "comparisons": len(gaps),
-        "wins": (int(won.sum()) + ties / 2) / len(gaps) if len(gaps) else math.nan,
+        "comparisons": n,
+        "wins": (int(won.sum()) + ties / 2) / n if n else math.nan,
         "ties": ties,
-        "unlearned_wins": int((won & ~group["baseline_learned"].to_numpy(dtype=bool)[finite]).sum()),
-        "median": float(np.median(gaps)) if len(gaps) else math.nan,
-        "units": len(units),
-        "mean": float(np.mean(units)) if len(gaps) else math.nan,
-        "low": low,
-        "high": high,
-        "min": float(gaps.min()) if len(gaps) else math.nan,
-        "max": float(gaps.max()) if len(gaps) else math.nan,
+        "unlearned_wins": int((won & ~learned[finite]).sum()),
+        "median": float(np.median(gaps)) if n else math.nan,
+        **estimate(gaps, drawn_from[finite], np.random.default_rng(draws)),
+        "p_holm": math.nan,
+        "min": float(gaps.min()) if n else math.nan,
+        "max": float(gaps.max()) if n else math.nan,
     }
 
 
-def interval(gaps: np.ndarray[Any, np.dtype[np.float64]], rng: np.random.Generator) -> tuple[float, float]:
-    """A 95% interval of the mean of ``gaps``; NaN for fewer than 3.
+def win_map(frame: pd.DataFrame, metric: str, keys: tuple[str, str]) -> pd.DataFrame:
+    """Where in the plane of two hyperparameters the treatment wins.
 
-    Student's t up to 20 gaps, where a percentile bootstrap is too narrow; the bootstrap from there on, where the shape
-    of the distribution can be read off the gaps.
+    Args:
+        frame: pairs; gaps that are not finite are not counted.
+        metric: a metric that has a direction.
+        keys: two configuration keys; :func:`bins` says how many-valued numbers are grouped.
+
+    Returns:
+        A row per pair of labels that has a comparison: ``keys[0]`` and ``keys[1]`` (ordered categoricals),
+        ``comparisons``, ``wins`` (share of gaps above 0, a tie counting half), ``median`` (of the comparisons) and
+        ``mean`` (of the configurations, each averaged over its seeds).
+
+    Raises:
+        TableError: ``metric`` has no gap, or ``keys`` are not two different columns of ``frame``.
     """
-    if len(gaps) < FEW:
-        return math.nan, math.nan
-    if np.ptp(gaps) == 0:
-        return float(gaps[0]), float(gaps[0])
-    if len(gaps) <= SMALL:
-        half = float(stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps))
-        return float(np.mean(gaps)) - half, float(np.mean(gaps)) + half
-    result = stats.bootstrap((gaps,), np.mean, n_resamples=RESAMPLES, method="percentile", batch=500, rng=rng)
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    if len(set(keys)) != 2:
+        raise TableError(f"a win map needs two different keys, not {', '.join(keys)}; name another")
+    gaps = pd.Series(gaps_of(frame, metric), frame.index)
+    won = (gaps > 0) + (gaps == 0) / 2
+    table = _labels(frame, keys).assign(gap=gaps, won=won, drawn_from=configurations(frame))[np.isfinite(gaps)]
+    cells = table.groupby(list(keys), observed=True, sort=True)
+    counted = cells.agg(comparisons=("gap", "size"), wins=("won", "mean"), median=("gap", "median"))
+    averages = table.groupby([*keys, "drawn_from"], observed=True)["gap"].mean()
+    return counted.assign(mean=averages.groupby(list(keys), observed=True).mean()).reset_index()
+
+
+def _labels(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    if missing := [key for key in keys if key not in frame]:
+        raise TableError(
+            f"no comparison has {', '.join(missing)}; keys that vary: {', '.join(varied(frame)) or 'none'}"
+        )
+    return pd.DataFrame({key: bins(frame[key]) for key in keys}, index=frame.index)
 
 
 def bins(values: pd.Series[Any], most: int = 5, ranges: int = 4) -> pd.Series[Any]:
@@ -207,42 +184,6 @@ def label(value: Any) -> str:
     return str(value)
 
 
-def tuned(frame: pd.DataFrame) -> list[Tuned]:
-    """Tuned against tuned: for each cell with at least 2 configurations, its best baseline and its best treatment.
-
-    Each arm is chosen on its validation accuracy (training accuracy where nothing is held out) at the epoch that was
-    paired, and reported on test. Comparisons that differ in seeds alone are draws of one configuration, and averaged:
-    choosing among them would be choosing luck.
-    """
-    keys = [key for key in CELL if key in frame]
-    cells = frame.groupby(keys, dropna=False, sort=False) if keys else [((), frame)]
-    several = [key for key in varied(frame) if key in keys]
-    found = []
-    for _, cell in cells:
-        metric = chooser(cell)
-        usable = cell[np.isfinite(cell[f"baseline/{metric}"]) & np.isfinite(cell[f"treatment/{metric}"])]
-        searched = [key for key in varied(usable) if key not in (*CELL, *SEEDS)]
-        if not searched:
-            continue
-        measured = [f"{side}/{name}" for side in ("baseline", "treatment") for name in (metric, "test_accuracy")]
-        by_setting = usable.groupby(searched, dropna=False, sort=False)
-        settings = by_setting[measured].mean().assign(number=by_setting["number"].first()).reset_index()
-        baseline = settings.loc[settings[f"baseline/{metric}"].idxmax()]
-        treatment = settings.loc[settings[f"treatment/{metric}"].idxmax()]
-        found.append(
-            Tuned(
-                cell={key: usable[key].iloc[0] for key in several},
-                chosen_by=metric,
-                trials=len(settings),
-                baseline_trial=int(baseline["number"]),
-                treatment_trial=int(treatment["number"]),
-                baseline_test=float(baseline["baseline/test_accuracy"]),
-                treatment_test=float(treatment["treatment/test_accuracy"]),
-            )
-        )
-    return found
-
-
 def chooser(frame: pd.DataFrame) -> str:
     """The metric to choose hyperparameters by: validation accuracy, or training accuracy with nothing held out."""
     held_out = frame[["baseline/validation_accuracy", "treatment/validation_accuracy"]].notna().all(axis=None)
@@ -258,16 +199,19 @@ def settings(frame: pd.DataFrame) -> list[str]:
     """The varied configuration keys of a frame of pairs or trials, less those that merely follow another.
 
     A key follows another when it has one value or none, exactly as the other has this value or that: ``amsgrad`` is
-    "no" with Adam and not set with SGD, which ``optimizer.name`` says already.
+    "no" with Adam and not set with SGD, which ``optimizer.name`` says already. The name of the study is no setting.
     """
-    keys = varied(frame)
+    keys = [key for key in varied(frame) if key != STUDY]
+    given = {key: frame[key].notna().to_numpy() for key in keys if frame[key].nunique() == 1}
+    pairs = {key: pd.factorize(frame[key])[0] == 0 for key in keys if frame[key].nunique() == 2}
+    pairs = {key: first for key, first in pairs.items() if frame[key].notna().all()}
 
-    def follows(key: str, other: str) -> bool:
-        if frame[key].nunique() != 1 or frame[other].hasnans or frame[other].nunique() != 2:
-            return False
-        return frame.groupby([key, other], dropna=False).ngroups == 2
+    def follows(key: str) -> bool:
+        return key in given and any(
+            (given[key] == first).all() or (given[key] != first).all() for first in pairs.values()
+        )
 
-    return [key for key in keys if not any(follows(key, other) for other in keys if other != key)]
+    return [key for key in keys if not follows(key)]
 
 
 def telling(frame: pd.DataFrame, metric: str) -> str | None:
@@ -285,77 +229,6 @@ def telling(frame: pd.DataFrame, metric: str) -> str | None:
             continue
         strength[key] = (stats.kruskal(*groups).statistic - k + 1) / (n - k)
     return max(strength, key=strength.__getitem__) if strength else None
-
-
-def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy") -> str:
-    """What the comparisons allow to say about one metric; never more than that.
-
-    The first line names the metric, the clock, the comparisons counted, the share won and the gap with its interval.
-    Each further line is one caveat: too few, another clock than epochs, wins over baselines that did not learn, tuned
-    against tuned, trials left out and why.
-    """
-    frame = pairs.frame
-    row = summarize(frame, [metric], rng).iloc[0]
-    n, units = int(row["comparisons"]), int(row["units"])
-    if n == 0:
-        return "\n".join(
-            [f"No comparison can be judged by {title(metric)}, so there is no verdict.", *_left_out(pairs)]
-        )
-    treatment, baseline = (" or ".join(sorted(frame[side].unique())) for side in ("treatment", "baseline"))
-    ties, wins = int(row["ties"]), round(row["wins"] * n - row["ties"] / 2)
-    share = f"{row['wins']:.0%}, a tie counting half" if ties else f"{row['wins']:.0%}"
-    claim = (
-        f"Measured by {title(metric)} {_where(pairs)}, {treatment} beats {baseline} in {wins} of "
-        f"{counted(n, 'comparison')}{f' and ties in {ties}' if ties else ''} ({share}). "
-        f"The median gap is {amount(metric, row['median'])}"
-    )
-    counts = counted(n, "comparison") if units == n else counted(units, "configuration")
-    if units < FEW:
-        lines = [f"{claim}.", f"{counts}: too few to tell which arm is better."]
-    else:
-        low, high = amount(metric, row["low"]), amount(metric, row["high"])
-        over = "" if units == n else f" (over {counts}, each averaged over its seeds)"
-        lines = [f"{claim}, the mean {amount(metric, row['mean'])} with a 95% interval from {low} to {high}{over}."]
-        better, worse = (treatment, baseline) if row["mean"] > 0 else (baseline, treatment)
-        if row["low"] <= 0 <= row["high"]:
-            lines.append("The interval includes 0: these comparisons do not tell which arm is better on average.")
-        elif units < ENOUGH:
-            lines.append(f"The interval leaves out 0, but {counts} are few; confirm it on fresh seeds.")
-        else:
-            lines.append(f"On average over these comparisons, {better} is better than {worse}.")
-    if pairs.clock != "epochs":
-        lines.append(
-            f"At equal {pairs.clock} an arm that has spent more is read before its end, between two epochs and before "
-            "its schedule has run out, which favours the other; read this beside the gap at equal epochs."
-        )
-    unlearned = int(row["unlearned_wins"])
-    if unlearned:
-        lines.append(
-            f"{unlearned} of the wins {'is' if unlearned == 1 else 'are'} over a baseline that did not learn "
-            f"(test accuracy below {LEARNED} times chance)."
-        )
-    return "\n".join([*lines, _tuned_verdict(tuned(frame), treatment, baseline), *_left_out(pairs)])
-
-
-def _tuned_verdict(cells: Sequence[Tuned], treatment: str, baseline: str) -> str:
-    cells = [cell for cell in cells if math.isfinite(cell.gap)]
-    if not cells:
-        return "No cell has two configurations, so the arms cannot be compared at their own best hyperparameters."
-    held_out = all(cell.chosen_by == "validation_accuracy" for cell in cells)
-    chosen = "chosen on validation" if held_out else "chosen on training accuracy, as nothing is held out"
-    if len(cells) == 1:
-        cell = cells[0]
-        return (
-            f"Tuned against tuned (each arm at its own best of {cell.trials} configurations, {chosen}): {treatment} "
-            f"reaches {cell.treatment_test:.1%} on test and {baseline} {cell.baseline_test:.1%}, a gap of "
-            f"{amount('test_accuracy', cell.gap)}."
-        )
-    ahead = sum(cell.gap > 0 for cell in cells)
-    return (
-        f"Tuned against tuned (each arm at its own best within a cell, {chosen}): {treatment} is ahead on test in "
-        f"{ahead} of {len(cells)} cells, with a median gap of "
-        f"{amount('test_accuracy', float(np.median([cell.gap for cell in cells])))}."
-    )
 
 
 def title(metric: str) -> str:
@@ -379,26 +252,8 @@ def amount(metric: str, gap: float) -> str:
     return f"{text.replace('-', '−', 1)} {unit}"
 
 
-def _where(pairs: Pairs) -> str:
-    if pairs.at == "best":
-        return "at each arm's best epoch by validation accuracy"
-    if pairs.at != "final":
-        return f"at epoch {pairs.at}"
-    if pairs.clock != "epochs":
-        return f"at equal {pairs.clock} (interpolated between epochs)"
-    ends = pairs.frame["baseline/epoch"].unique()
-    last = f"the last, {ends[0]:.0f}" if len(ends) == 1 else "the last of each trial"
-    return f"at equal epochs ({last})"
-
-
-def _left_out(pairs: Pairs) -> list[str]:
-    if not pairs.dropped:
-        return []
-    reasons = "; ".join(f"{count} {reason}" for reason, count in pairs.dropped.items())
-    lines = [f"{counted(sum(pairs.dropped.values()), 'trial')} could not be counted: {reasons}."]
-    if pairs.at == "final" and STATUSES["stopped"] in pairs.dropped:
-        lines.append(
-            "The scheduler chose which trials finish, so those counted need not stand for all, and flatter the "
-            "treatment if it chose by what that reached."
-        )
-    return lines
+def p_value(p: float) -> str:
+    """A p value with 3 decimals; a dash where there is none."""
+    if not math.isfinite(p):
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

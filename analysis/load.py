@@ -1,4 +1,4 @@
-"""A study's tables as data frames, from its live SQLite file or from an export; and the way back to files.
+"""A study's tables as data frames, from its live SQLite file or from an export.
 
 A damaged line or row costs that line or row, which ``Study.damage`` names, and not the study. Nothing is unpickled.
 """
@@ -9,10 +9,10 @@ import csv
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.database import DATABASE, TableError, columns, counted, reading
 from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column
 
-__all__ = ["DATABASE", "Study", "TableError", "config_keys", "export", "load", "write_text"]
+__all__ = ["DATABASE", "Study", "TableError", "config_keys", "load"]
 
 MANIFEST = "manifest.json"
 EXPERIMENT = "experiment.yaml"
@@ -39,6 +39,9 @@ TRIAL_ID = r"\w[\w.-]{0,99}"
 
 UNREADABLE = "\ufffd"
 """What stands where text is not UTF-8."""
+
+CHUNK = 50_000
+"""Rows that are read at a time."""
 
 NAMED = 3
 """So many trials are named of those that share a fault."""
@@ -70,72 +73,45 @@ class Study:
 
 
 def load(path: Path) -> Study:
-    """Read the study directory or export folder ``path``; nothing is written, and the study may still be running.
+    """Read a study; nothing is written, and the study may still be running.
+
+    Args:
+        path: the study directory or export folder, or one of the tables in it. Of a table ``pairs`` alone, only the two
+            epochs of each comparison that it holds are known.
 
     Raises:
         TableError: there is no study, or a file cannot be read at all, or lacks a table or column.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise TableError(f"{path} is not a folder; give a study directory or an export folder")
+    alone = path.is_file() and path.stem == "pairs"
+    if path.is_file() and not alone:
+        if path.name != DATABASE and path.stem not in TABLES:
+            raise TableError(
+                f"{path} is no table of a study; give a study directory, an export folder or pairs.parquet"
+            )
+        path = path.parent
+    elif not (path.is_dir() or alone):
+        raise TableError(f"{path} is not a folder or table; give a study directory, an export folder or pairs.parquet")
     damage: list[str] = []
-    read = _read_database if (path / DATABASE).is_file() else _read_export
-    trials, epochs, steps = read(path, damage)
+    if alone:
+        trials, epochs, steps = _read_pairs(path, damage)
+        path = path.parent
+    elif (path / DATABASE).is_file():
+        trials, epochs, steps = _read_database(path, damage)
+    else:
+        trials, epochs, steps = _read_export(path, damage)
     manifest = _read_manifest(path / MANIFEST, damage)
     name = manifest.get("name")
     return Study(
         name=name if isinstance(name, str) and name else path.resolve().name,
         trials=trials.sort_values(["number", "trial_id"], ignore_index=True),
-        epochs=epochs.sort_values(["trial_id", "epoch", "arm"], ignore_index=True, kind="stable"),
+        epochs=_in_order(epochs, ["trial_id", "epoch", "arm"]),
         manifest=manifest,
         experiment=_read_text(path / EXPERIMENT, damage),
         path=path,
-        steps=steps.sort_values(["trial_id", "epoch", "arm", "step"], ignore_index=True, kind="stable"),
+        steps=_in_order(steps, ["trial_id", "epoch", "arm", "step"]),
         damage=tuple(damage),
     )
-
-
-def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> list[Path]:
-    """Write a study's tables, manifest and experiment to ``folder``; :func:`load` reads them back unchanged.
-
-    Returns:
-        The files written.
-
-    Raises:
-        TableError: ``format`` is unknown, or ``folder`` cannot be written.
-    """
-    writers: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-        "parquet": lambda table, file: table.to_parquet(file, index=False),
-        "csv": lambda table, file: table.to_csv(file, index=False),
-    }
-    if format not in writers:
-        raise TableError(f"format {format!r} is unknown; use {' or '.join(writers)}")
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = []
-        tables = {"trials": study.trials, "epochs": study.epochs, "steps": study.steps}
-        for name, table in tables.items():
-            if name == "steps" and table.empty:
-                continue
-            file = folder / f"{name}.{format}"
-            partial = file.with_suffix(".partial")
-            writers[format](table, partial)
-            files.append(partial.replace(file))
-        if study.manifest:
-            files.append(write_text(folder / MANIFEST, json.dumps(study.manifest, indent=2) + "\n"))
-        if study.experiment:
-            files.append(write_text(folder / EXPERIMENT, study.experiment))
-    except OSError as error:
-        raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
-    return files
-
-
-def write_text(file: Path, text: str) -> Path:
-    """Write ``text`` to ``file`` whole or not at all; readers never see a half-written file."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    return partial.replace(file)
 
 
 def config_keys(trials: pd.DataFrame) -> list[str]:
@@ -164,8 +140,20 @@ def _select(connection: sqlite3.Connection, file: Path, table: str, names: Seque
         raise TableError(f"{file} has no table {table!r}; is it the {DATABASE} of a study?")
     _require(names, present, f"table {table!r} of {file}")
     listed = ", ".join(f'"{name}"' if name in present else f"NULL AS {name}" for name in names)
-    rows = connection.execute(f"SELECT {listed} FROM {table}").fetchall()
-    return pd.DataFrame(rows, columns=list(names), dtype="object")
+    cursor = connection.execute(f"SELECT {listed} FROM {table}")
+    chunks = [_columns(rows, names) for rows in iter(lambda: cursor.fetchmany(CHUNK), [])]
+    return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame(columns=list(names), dtype="object")
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame; a column of nothing but numbers is one of floats, which takes a fraction of the memory."""
+    made: dict[str, Any] = {}
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        cells = np.empty(len(values), dtype="object")
+        cells[:] = values
+        plain = set(map(type, values)) <= {float, type(None)}
+        made[name] = cells.astype("float64") if plain else cells
+    return pd.DataFrame(made)
 
 
 def _parse_config(text: Any) -> dict[str, Any] | None:
@@ -191,14 +179,43 @@ def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
         own = [column.name for column in TRIAL_COLUMNS]
         config = read["trials"].drop(columns=own, errors="ignore")
         trials = read["trials"].reindex(columns=own)
-        values = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
-        trials["config"] = pd.Series(values, index=trials.index, dtype="object")
+        trials["config"] = _mappings(config)
         where = {table: file.name for table, file in files.items()}
         return _sound(trials, read["epochs"], read["steps"], where, damage)
     raise TableError(
         f"{folder} holds no study: neither {DATABASE}, nor trials.parquet and epochs.parquet, nor trials.csv and "
         "epochs.csv; give a study directory or an export folder"
     )
+
+
+def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+    """Trials that finished, and an epoch of either side of each."""
+    pairs = _read_table(file, damage)
+    sides = ("baseline", "treatment")
+    needed = ["trial_id", "number", "epochs", *(f"{side}{of}" for side in sides for of in ("", "/epoch"))]
+    _require(needed, [str(name) for name in pairs.columns], file)
+    measured = ("baseline/", "treatment/", "gap/")
+    own = {"trial_id", "number", "configuration", "baseline_learned"}
+    config = pairs[[name for name in pairs.columns if name not in own and not name.startswith(measured)]]
+    trials = pd.DataFrame({"status": "finished"}, index=pairs.index).join(pairs[[*own - {"baseline_learned"}]])
+    trials = trials.reindex(columns=[column.name for column in TRIAL_COLUMNS])
+    trials["config"] = _mappings(config)
+    columns = [column.name for column in COLUMNS]
+    epochs = [
+        pairs[[name for name in pairs.columns if name.startswith(f"{side}/")]]
+        .rename(columns=lambda name: name.partition("/")[2])
+        .assign(trial_id=pairs["trial_id"], arm=pairs[side])
+        .reindex(columns=columns)
+        for side in sides
+    ]
+    none = pd.DataFrame(columns=[column.name for column in STEP_COLUMNS])
+    return _sound(trials, pd.concat(epochs, ignore_index=True), none, dict.fromkeys(TABLES, file.name), damage)
+
+
+def _mappings(config: pd.DataFrame) -> pd.Series[Any]:
+    """Each row as a mapping."""
+    values = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
+    return pd.Series(values, index=config.index, dtype="object")
 
 
 def _read_table(file: Path, damage: list[str]) -> pd.DataFrame:
@@ -243,7 +260,7 @@ def _read_text(file: Path, damage: list[str]) -> str:
         return ""
 
 
-def _require(names: Iterable[str], present: Iterable[str], where: str) -> None:
+def _require(names: Iterable[str], present: Iterable[str], where: str | Path) -> None:
     missing = [name for name in names if name not in {*present, *LATER}]
     if missing:
         raise TableError(f"{where} lacks the columns {', '.join(missing)}; make it again with this version")
@@ -263,8 +280,19 @@ def _sound(
         if len(strays):
             ids = _names(strays.unique())
             damage.append(f"{where[table]}: {counted(len(strays), 'row')} of no known trial ({ids}); left out")
-        tables.append(typed[owned].reset_index(drop=True))
+        tables.append(typed if owned.all() else typed[owned])
     return tuple(tables)
+
+
+def _in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by ``keys``, none of which is missing; the rows as they are where that is so, as in an export."""
+    codes, size = np.zeros(len(table), dtype="int64"), 1
+    for key in reversed(keys):
+        ranks, distinct = pd.factorize(table[key], sort=True)
+        codes, size = codes + size * ranks.astype("int64"), size * len(distinct)
+    if (codes[1:] < codes[:-1]).any():
+        table = table.take(np.argsort(codes, kind="stable"))
+    return table.reset_index(drop=True)
 
 
 def _sound_trials(raw: pd.DataFrame, where: str, damage: list[str]) -> pd.DataFrame:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +11,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Study, TableError, config_keys
-from trainables.records import CLOCKS, COLUMNS, METRICS, STATUSES, gap
+from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, gap
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Objects = np.ndarray[Any, np.dtype[np.object_]]
+
+SIDES = ("baseline", "treatment")
+
+STUDY = "study"
+"""The column of trials that names their study, where several are read at once; it is no part of a configuration."""
 
 CLASSES = {"cifar100": 100}
 """Classes of the data sets that do not have 10."""
@@ -44,12 +53,12 @@ class Pairs:
     clock: str = "epochs"
 
 
-class _Unusable(Exception):
-    """Why a trial cannot be paired."""
-
-
 def pair(
-    study: Study, at: Literal["final", "best"] | int = "final", clock: str = "epochs", against: str | None = None
+    study: Study,
+    at: Literal["final", "best"] | int = "final",
+    clock: str = "epochs",
+    against: str | None = None,
+    treatment: str | None = None,
 ) -> Pairs:
     """Put the two sides of every usable comparison on one row.
 
@@ -62,6 +71,7 @@ def pair(
             epochs, both sides are read at the smaller of their two totals, interpolated linearly between epochs; trials
             in which this is within a side's first epoch are left out.
         against: the arm to take for the baseline, such as a control; by default the one that a trial names.
+        treatment: the arm to take for the treatment; by default the one that a trial names.
 
     Raises:
         TableError: ``at`` is best, and no trial has a validation accuracy.
@@ -78,33 +88,27 @@ def pair(
             "validation_accuracy has no value in this study, so no epoch is best by it; compare at the final epoch, or "
             "run with dataset.validation_fraction above 0"
         )
-    epochs = study.epochs[[*dict.fromkeys(("trial_id", "arm", "epoch", *MEASURED))]]
-    rows_of = {str(trial_id): rows for trial_id, rows in epochs.groupby("trial_id", sort=False)}
-    none = epochs.iloc[:0]
-    trials = study.trials if against is None else study.trials.assign(baseline=against)
+    given = {role: name for role, name in (("baseline", against), ("treatment", treatment)) if name is not None}
+    trials = study.trials.assign(**given).reset_index(drop=True)
     keys = config_keys(trials)
-    paired, dropped = [], Counter[str]()
-    seen: set[tuple[Any, ...]] = set()
-    for trial in trials.to_dict("records"):
-        values = tuple(None if pd.isna(trial[key]) else trial[key] for key in keys)
-        try:
-            sides = _sides(trial, rows_of.get(str(trial["trial_id"]), none), at, clock)
-        except _Unusable as reason:
-            dropped[str(reason)] += 1
-            continue
-        if values in seen:
-            dropped["repeated another comparison, seed and all"] += 1
-        else:
-            seen.add(values)
-            paired.append({"trial_id": trial["trial_id"], **_row(trial, *sides)})
-    columns = ["trial_id", "baseline_learned"]
-    columns += [f"{side}/{name}" for side in ("baseline", "treatment") for name in MEASURED]
-    columns += [f"gap/{name}" for name in METRICS]
-    measured = pd.DataFrame(paired, columns=columns)
-    measured = measured.astype(
-        dict.fromkeys(columns[2:], "float64") | {"trial_id": "string", "baseline_learned": "bool"}
-    )
-    frame = trials[["trial_id", "number", "configuration", *keys]].merge(measured, on="trial_id", validate="one_to_one")
+    found = _find(trials, study.epochs, at, clock)
+    again = np.zeros(len(trials), dtype="bool")
+    usable = np.flatnonzero(found.reasons == "")
+    again[usable] = trials.loc[usable, [key for key in keys if key != STUDY]].duplicated().to_numpy()
+    found.reasons[again] = "repeated another comparison, seed and all"
+    kept = np.flatnonzero(found.reasons == "")
+    measured: dict[str, Any] = {"baseline_learned": None}
+    for role, places in found.places.items():
+        measured |= {f"{role}/{name}": _read(study.epochs[name], places, kept) for name in MEASURED}
+    with np.errstate(invalid="ignore"):
+        for name in METRICS:
+            measured[f"gap/{name}"] = BY_NAME[name].direction * (
+                measured[f"treatment/{name}"] - measured[f"baseline/{name}"]
+            )
+    trials = trials.loc[kept, ["trial_id", "number", "configuration", *keys]].reset_index(drop=True)
+    measured["baseline_learned"] = measured["baseline/test_accuracy"] >= LEARNED / _classes(trials)
+    dropped = Counter(str(reason) for reason in found.reasons if reason)
+    frame = pd.concat([trials, pd.DataFrame(measured, index=trials.index)], axis="columns")
     return Pairs(frame, dict(dropped.most_common()), at, clock)
 
 
@@ -170,95 +174,210 @@ def last_gap(study: Study, trial_id: str, metric: str) -> tuple[float, int] | No
     return None if both.empty else (gap(metric, *both.to_numpy()[-1]), int(both.index[-1]))
 
 
-def _sides(
-    trial: Mapping[Any, Any], rows: pd.DataFrame, at: Literal["final", "best"] | int, clock: str
-) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
-    """The row of each side to compare.
+@dataclass(frozen=True)
+class _Places:
+    """Where to read one side of every trial: between two rows of the epoch table, ``weight`` of the way to the second.
 
-    Raises:
-        _Unusable: there are none.
+    All three have a value for each trial; those of trials that cannot be paired mean nothing.
     """
-    status = str(trial["status"])
-    if isinstance(at, str) and status != "finished":
-        raise _Unusable(_reason(status, rows))
-    if rows.duplicated(["arm", "epoch"]).any():
-        raise _Unusable("duplicate rows for one arm and epoch")
-    names = [trial.get(role) for role in ("baseline", "treatment")]
-    if not all(isinstance(name, str) for name in names):
-        raise _Unusable("the configuration names no baseline or no treatment")
-    sides = [rows[rows["arm"] == name] for name in names]
-    if any(side.empty for side in sides) and len(rows):
-        raise _Unusable("an arm is missing")
+
+    first: Ints
+    second: Ints
+    weight: Floats
+
+
+@dataclass(frozen=True)
+class _Found:
+    """For each trial the reason why it cannot be paired, "" where it can; and where its sides are to be read."""
+
+    reasons: Objects
+    places: Mapping[str, _Places]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The rows of one side, in order of trials and then of epochs.
+
+    Attributes:
+        rows: their places in the epoch table.
+        trial: the trial of each.
+        start: for each trial, where its rows begin in ``rows``.
+        count: for each trial, how many they are.
+    """
+
+    rows: Ints
+    trial: Ints
+    start: Ints
+    count: Ints
+
+    @property
+    def last(self) -> Ints:
+        """For each trial the place of its last row in the epoch table; any row where there is none."""
+        return self.at(self.start + self.count - 1)
+
+    def at(self, places: Ints) -> Ints:
+        """Rows of the epoch table by their places in ``rows``; any row for a place that is none."""
+        return self.rows[np.clip(places, 0, len(self.rows) - 1)] if len(self.rows) else np.zeros_like(places)
+
+
+def _find(trials: pd.DataFrame, epochs: pd.DataFrame, at: Literal["final", "best"] | int, clock: str) -> _Found:
+    """Where each trial's sides are to be read, or why not: the first reason of several counts."""
+    n = len(trials)
+    reasons = np.full(n, "", dtype="object")
+
+    def drop(which: Bools, why: str | Objects) -> None:
+        which = which & (reasons == "")
+        reasons[which] = why if isinstance(why, str) else why[which]
+
+    trial = pd.Index(trials["trial_id"]).get_indexer(pd.Index(epochs["trial_id"]))
+    arm, arms = pd.factorize(epochs["arm"])
+    epoch = epochs["epoch"].to_numpy("int64")
+    status = trials["status"].to_numpy("object").astype("str")
+    ended = _endings(trials, status, trial, epochs)
+    if isinstance(at, str):
+        drop(status != "finished", ended)
+    order = np.lexsort((epoch, arm, trial))
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in (trial, arm, epoch)])
+    drop(_any(trial[order][1:][same], n), "an arm has several rows for one epoch")
+    names = {role: _names(trials, role) for role in SIDES}
+    unnamed = np.logical_or.reduce([name.isna() for name in names.values()])
+    drop(unnamed, "the configuration names no baseline or no treatment")
+    wanted = {role: pd.Index(arms).get_indexer(pd.Index(names[role])) for role in SIDES}
+    sides = {role: _side(trial, arm, order, wanted[role]) for role in SIDES}
+    empty = np.logical_or.reduce([side.count == 0 for side in sides.values()])
+    drop(empty & _any(trial, n), "an arm is missing")
     if isinstance(at, int):
-        sides = [side[side["epoch"] == at] for side in sides]
-        if any(side.empty for side in sides):
-            ended = "trained for fewer epochs" if status == "finished" else _reason(status, rows)
-            raise _Unusable(f"{ended}, before epoch {at}")
+        places = {role: _reaching(side, epoch, at, n) for role, side in sides.items()}
+        missing = np.logical_or.reduce([found < 0 for found in places.values()])
+        ended[status == "finished"] = "trained for fewer epochs"
+        drop(missing, ended + f", before epoch {at}")
+        rows = {role: sides[role].at(found) for role, found in places.items()}
     else:
-        due = _whole(trial.get("epochs"))
-        last = [_whole(side["epoch"].max()) for side in sides]
-        if None in last or last[0] != last[1] or due not in (None, last[0]):
-            raise _Unusable("the last epoch is missing")
-    if at == "final":
-        sides = [side.tail(1) for side in sides] if clock == "epochs" else _at_equal(sides, clock)
+        last = {role: _take(epochs["epoch"], side.last) for role, side in sides.items()}
+        due = trials["epochs"].astype("Float64") if "epochs" in trials else pd.Series(pd.NA, trials.index, "Float64")
+        late = (due.notna() & (due != last["baseline"])).to_numpy("bool", na_value=False)
+        drop(empty | (last["baseline"] != last["treatment"]) | late, "the last epoch is missing")
+        rows = {role: side.last for role, side in sides.items()}
     if at == "best":
-        if any(side["validation_accuracy"].isna().all() for side in sides):
-            raise _Unusable("no validation accuracy")
-        sides = [side.loc[[side["validation_accuracy"].idxmax()]] for side in sides]
-    lost = [str(name) for name, side in zip(names, sides, strict=True) if not _finite(side)]
-    if lost:
-        raise _Unusable(f"diverged: {', '.join(lost)}")
-    baseline, treatment = (side.to_dict("records")[0] for side in sides)
-    return baseline, treatment
+        accuracy = epochs["validation_accuracy"].to_numpy("float64")
+        best = {role: _best(side, accuracy, n) for role, side in sides.items()}
+        drop(np.logical_or.reduce([found < 0 for found in best.values()]), "no validation accuracy")
+        rows = {role: sides[role].at(found) for role, found in best.items()}
+    found = {role: _Places(row, row, np.zeros(n)) for role, row in rows.items()}
+    if clock != "epochs":
+        found = _at_equal(sides, epochs[CLOCKS[clock]].to_numpy("float64", na_value=np.nan), epoch, clock, drop)
+    loss, everywhere = epochs["train_mean_loss"], np.arange(n)
+    lost = {role: ~np.isfinite(_read(loss, places, everywhere)) for role, places in found.items()}
+    for which in (SIDES, SIDES[:1], SIDES[1:]):
+        named = zip(*(names[role].astype("object") for role in which), strict=True)
+        why = np.array([f"diverged: {', '.join(map(str, of_trial))}" for of_trial in named], dtype="object")
+        drop(np.logical_and.reduce([lost[role] for role in which]), why)
+    return _Found(reasons, found)
 
 
-def _at_equal(sides: Sequence[pd.DataFrame], clock: str) -> list[pd.DataFrame]:
-    """Both sides at the smaller of their totals on ``clock``: one row each, interpolated between epochs."""
-    column = CLOCKS[clock]
-    if any(side[column].isna().any() for side in sides):
-        raise _Unusable(f"{clock} were not recorded")
-    budget = min(float(side[column].max()) for side in sides)
-    if any(budget < float(side.loc[side["epoch"] > 0, column].min()) for side in sides):
-        raise _Unusable(f"one arm's whole training takes fewer {clock} than the other's first epoch")
-    return [
-        pd.DataFrame(
-            {
-                name: [np.interp(budget, side[column].to_numpy("float64"), side[name].to_numpy("float64"))]
-                for name in MEASURED
-            }
-        )
-        for side in sides
-    ]
-
-
-def _finite(rows: pd.DataFrame) -> bool:
-    return bool(np.isfinite(rows["train_mean_loss"]).all())
-
-
-def _reason(status: str, rows: pd.DataFrame) -> str:
-    """In words, why a trial of this status has no final gap."""
-    if status == "diverged":
-        names = sorted(str(arm) for arm, of_arm in rows.groupby("arm") if not _finite(of_arm))
-        return f"diverged: {', '.join(names)}" if names else "diverged"
+def _endings(trials: pd.DataFrame, status: Any, trial: Ints, epochs: pd.DataFrame) -> Objects:
+    """In words, for each trial, why one of its status has no final gap."""
     words = {"running": "still running", "stopped": STATUSES["stopped"]}
-    return words.get(status, status)
+    ended = np.array([words.get(str(one), str(one)) for one in status], dtype="object")
+    bad = ~np.isfinite(epochs["train_mean_loss"].to_numpy("float64")) & (trial >= 0)
+    bad[bad] = status[trial[bad]] == "diverged"
+    arms = pd.DataFrame({"trial": trial[bad], "arm": epochs["arm"].to_numpy("object")[bad]}).drop_duplicates()
+    joined = arms.sort_values("arm").groupby("trial")["arm"].agg(", ".join)
+    ended[joined.index.to_numpy("int64")] = ("diverged: " + joined).to_numpy("object")
+    return ended
 
 
-def _whole(value: Any) -> int | None:
-    return None if value is None or pd.isna(value) else int(value)
+def _names(trials: pd.DataFrame, role: str) -> pd.Series[Any]:
+    """The arm in this role, for each trial; missing where none is named."""
+    given = trials[role] if role in trials else pd.Series(pd.NA, trials.index)
+    return given.where(given.map(lambda name: isinstance(name, str))).astype("string")
 
 
-def _row(trial: Mapping[Any, Any], baseline: Mapping[Any, Any], treatment: Mapping[Any, Any]) -> dict[str, Any]:
-    classes = _whole(trial.get("dataset.classes")) or CLASSES.get(str(trial.get("dataset.name")), 10)
-    accuracy = _number(baseline["test_accuracy"])
-    row: dict[str, Any] = {"baseline_learned": accuracy >= LEARNED / classes}
-    for name in MEASURED:
-        row[f"baseline/{name}"] = _number(baseline[name])
-        row[f"treatment/{name}"] = _number(treatment[name])
-    for name in METRICS:
-        row[f"gap/{name}"] = gap(name, row[f"treatment/{name}"], row[f"baseline/{name}"])
-    return row
+def _side(trial: Ints, arm: Ints, order: Ints, wanted: Ints) -> _Side:
+    """The rows of the arm that each trial wants (-1 is none), of rows that ``order`` puts in order."""
+    rows = order[(trial[order] >= 0) & (arm[order] >= 0)]
+    rows = rows[wanted[trial[rows]] == arm[rows]]
+    count = np.bincount(trial[rows], minlength=len(wanted))
+    return _Side(rows, trial[rows], np.cumsum(count) - count, count)
 
 
-def _number(value: Any) -> float:
-    return math.nan if pd.isna(value) else float(value)
+def _reaching(side: _Side, epoch: Ints, at: int, n: int) -> Ints:
+    """For each trial the place in ``side.rows`` of epoch ``at``; -1 where it has none."""
+    places = np.flatnonzero(epoch[side.rows] == at)
+    found = np.full(n, -1)
+    found[side.trial[places]] = places
+    return found
+
+
+def _best(side: _Side, accuracy: Floats, n: int) -> Ints:
+    """For each trial the place in ``side.rows`` of the first epoch of best ``accuracy``; -1 where it has none."""
+    values = accuracy[side.rows]
+    best = np.full(n, -np.inf)
+    np.fmax.at(best, side.trial, values)
+    places = np.flatnonzero(values == best[side.trial])[::-1]
+    found = np.full(n, -1)
+    found[side.trial[places]] = places
+    return found
+
+
+def _at_equal(
+    sides: Mapping[str, _Side], spent: Floats, epoch: Ints, clock: str, drop: Callable[[Bools, str], None]
+) -> dict[str, _Places]:
+    """Both sides where the smaller of their totals on ``clock`` is spent, between two epochs."""
+    n = len(next(iter(sides.values())).count)
+    budget = np.full(n, np.inf)
+    for side in sides.values():
+        drop(_any(side.trial[np.isnan(spent[side.rows])], n), f"{clock} were not recorded")
+        total = np.full(n, -np.inf)
+        np.fmax.at(total, side.trial, spent[side.rows])
+        budget = np.minimum(budget, total)
+    found = {}
+    for role, side in sides.items():
+        least = np.full(n, np.inf)
+        later = epoch[side.rows] > 0
+        np.fmin.at(least, side.trial[later], spent[side.rows][later])
+        drop(
+            np.isfinite(least) & (budget < least),
+            f"one arm's whole training takes fewer {clock} than the other's first epoch",
+        )
+        within = side.trial[spent[side.rows] <= budget[side.trial]]
+        place = side.start + np.bincount(within, minlength=n) - 1
+        first = side.at(place)
+        second = side.at(np.minimum(place + 1, side.start + side.count - 1))
+        here, there = (spent[rows] if len(spent) else np.zeros(n) for rows in (first, second))
+        between = np.flatnonzero((there > here) & (budget > here))
+        weight = np.zeros(n)
+        weight[between] = (budget - here)[between] / (there - here)[between]
+        found[role] = _Places(first, second, weight)
+    return found
+
+
+def _read(column: pd.Series[Any], places: _Places, trials: Ints) -> Floats:
+    """The values of an epoch column where ``places`` says, for some trials."""
+    values = _take(column, places.first[trials])
+    between = np.flatnonzero(places.weight[trials])
+    with np.errstate(invalid="ignore"):
+        further = _take(column, places.second[trials[between]]) - values[between]
+        values[between] += places.weight[trials[between]] * further
+    return values
+
+
+def _take(column: pd.Series[Any], rows: Ints) -> Floats:
+    """The values of an epoch column in some rows, as numbers; NaN where missing, and of a table without rows."""
+    if not len(column):
+        return np.full(len(rows), np.nan)
+    return np.array(column.take(rows).to_numpy("float64", na_value=np.nan))
+
+
+def _any(trial: Ints, n: int) -> Bools:
+    """For each of ``n`` trials, whether it is among ``trial``."""
+    return np.bincount(trial[trial >= 0], minlength=n) > 0
+
+
+def _classes(trials: pd.DataFrame) -> Floats:
+    """The number of classes of each trial's data set."""
+    none = pd.Series(pd.NA, trials.index)
+    given = pd.to_numeric(trials.get("dataset.classes", none)).astype("Float64")
+    whole = trials.get("dataset.name", none).map(lambda name: CLASSES.get(str(name), 10)).astype("Float64")
+    classes: Any = given.where(given > 0, whole).to_numpy("float64")
+    return np.asarray(classes, dtype=np.float64)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analysis.claims import compare, published_table
 from analysis.confirmations import (
     chosen_by,
     claims,
@@ -22,76 +20,46 @@ from analysis.confirmations import (
     searched_in,
     unconfirmed,
 )
+from analysis.curve_charts import panel_charts, panel_rows
 from analysis.database import TableError
-from analysis.figures import caption, gap_distribution, nine_panels
-from analysis.gaps import (
-    Tuned,
-    amount,
-    chooser,
-    hyperparameters,
-    label,
-    settings,
-    summarize,
-    telling,
-    title,
-    tuned,
-    verdict,
-)
-from analysis.load import Study, write_text
-from analysis.pairs import Pairs, final_rows, pair
+from analysis.export import write_text
+from analysis.figures import caption
+from analysis.findings import HEADLINE, Findings, find, named
+from analysis.gaps import amount, chooser, label, settings, title
+from analysis.load import Study
+from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, plain, render
+from analysis.pairs import SIDES, STUDY, arms, final_rows
+from analysis.published import FOLDER as PUBLISHED
+from analysis.report_arms import controls, tuning
+from analysis.report_gaps import sure, where
+from analysis.report_method import behaviour, tradeoff
+from analysis.report_settings import drivers
+from analysis.report_training import overfitting, speed
 from analysis.status import duration
-from analysis.tables import gap_table, span, thesis_table, written
+from analysis.stills import draw_stills
+from analysis.tables import cell, span, thesis_table, written
+from analysis.verdict import verdict
 from trainables.records import CLOCKS, STATUSES
 
-MAIN_METRICS = (
-    "validation_accuracy",
-    "test_accuracy",
-    "test_mean_loss",
-    "test_q90_loss",
-    "test_worst_loss",
-    "cumulative_train_seconds",
-    "cumulative_seconds",
-    "cumulative_compute",
-)
-DRAWN_METRICS = ("test_accuracy", "test_mean_loss", "test_q90_loss", "test_worst_loss")
-HEADLINE = "test_accuracy"
-SIDES = ("baseline", "treatment")
-MOST_RUNGS = 6
+QUESTIONS = (where, sure, controls, tuning, drivers, speed, overfitting, behaviour, tradeoff)
+"""The nine questions, in their order."""
+
+MOST_ERRORS = 100
+"""Errors and reasons that are told word for word, at most."""
+MOST_DAMAGE = 50
+"""Lines about what is damaged, at most."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table as the page shows it: headings (with the columns each spans, above them, where there are two levels)."""
+def write(study: Study, folder: Path, seed: int = 0, stills: bool = True) -> Path:
+    """Write ``report.html`` to ``folder``, and figures and tables for print to ``folder/figures``.
 
-    caption: str
-    heads: list[str]
-    rows: list[list[str]]
-    groups: list[tuple[str, int]]
+    The page is one file with everything in it, replaced as a whole. The same tables give the same page.
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its data URI, and in words what it shows."""
-
-    source: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """One comparison shown in full."""
-
-    heading: str
-    text: str
-    picture: Picture
-    table: Table
-
-
-def write(study: Study, folder: Path, seed: int = 0) -> Path:
-    """Write ``report.html`` to ``folder``, and its figures also as PNG files to ``folder/figures``.
-
-    The page is one file with everything in it, replaced as a whole. ``seed`` is of the bootstrap intervals, so that the
-    same tables give the same page.
+    Args:
+        study: its tables; of several studies read as one, trials have a column ``study``.
+        folder: made where it is not there.
+        seed: of all that is drawn at random.
+        stills: whether the figures and tables for print are made, which takes longer than the page.
 
     Returns:
         The path of the page.
@@ -101,68 +69,55 @@ def write(study: Study, folder: Path, seed: int = 0) -> Path:
     """
     folder = Path(folder)
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        page = _page(study, folder / "figures", seed)
-        return write_text(folder / "report.html", page)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = find(study, seed)
+        chosen = extremes(found.frame)
+        if stills:
+            (folder / "figures").mkdir(exist_ok=True)
+            draw_stills(found, [trial_id for trial_id, _ in chosen.values()], folder / "figures")
+        return write_text(folder / "report.html", _page(found, chosen))
     except OSError as error:
         raise TableError(f"cannot write the report to {folder}: {error}; give a folder that can be written to") from (
             error
         )
 
 
-def _page(study: Study, figures: Path, seed: int) -> str:
-    pairs = pair(study)
-    frame = pairs.frame
-    measured = [metric for metric in MAIN_METRICS if np.isfinite(frame[f"gap/{metric}"]).any()]
-    found = confirmations(study.path)
-    damage = [*study.damage, *(f"confirmation {other.path.name}: {line}" for other in found for line in other.damage)]
-    environment = Environment(
-        loader=PackageLoader("analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        name=study.name,
-        question=question(study.trials),
-        verdict=_verdict(study, found, verdict(pairs, np.random.default_rng(seed), HEADLINE).splitlines()),
-        numbers=key_numbers(study),
-        confirmations=_confirmation_tables(study, found),
-        gaps=_gaps_table(frame, measured, seed),
-        clocks=_clocks_table(study, seed),
-        controls=_controls_table(study, frame, seed),
-        equal_epochs=_equal_epochs_table(study, seed),
-        tuned=_tuned_table(tuned(frame)),
-        by_key=_by_key_tables(frame, seed),
-        distributions=_distributions(frame, figures),
-        comparisons=_comparisons_table(study, frame),
-        examples=_examples(study, frame, figures),
-        dropped=_plain("Trials left out", ["Reason", "Trials"], [[why, str(n)] for why, n in pairs.dropped.items()]),
-        kept=len(frame),
-        errors=_errors_table(study.trials),
-        stops=_stops_table(study.trials),
-        damage=damage,
-        statuses=STATUSES,
-        manifest=_plain("Manifest", ["What", "Value"], [[key, value] for key, value in flat(study.manifest)]),
-        experiment=study.experiment,
-    )
+def _page(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> str:
+    study = found.study
+    confirming = confirmations(study.path)
+    sections = [answer(found) for answer in QUESTIONS]
+    before = [section for section in [_confirmation(study, confirming)] if section.blocks]
+    after = [*_published(found), _comparisons(found), *_examples(study, chosen), _health(found, confirming)]
+    provenance = Section("provenance", "Provenance", "")
+    values = {
+        "name": study.name,
+        "question": question(study.trials),
+        "verdict": _verdict(found, confirming),
+        "numbers": key_numbers(study),
+        "sections": sections,
+        "before": before,
+        "after": after,
+        "others": [*before, *after, provenance],
+        "manifest": plain("Manifest", ["What", "Value"], flat(study.manifest), words=True),
+        "experiment": study.experiment,
+    }
+    return render("report.html.j2", values, (block for s in [*before, *sections, *after] for block in s.blocks))
 
 
-def _verdict(study: Study, found: Sequence[Study], lines: Sequence[str]) -> list[str]:
-    """What fresh seeds say comes first, for what was searched flatters; the ``lines`` of the verdict itself follow."""
-    said = claims(study, found, HEADLINE)
+def _verdict(found: Findings, confirming: Sequence[Study]) -> list[str]:
+    """What fresh seeds say comes first, for what was searched flatters; the verdict itself follows."""
+    study = found.study
+    said = claims(study, confirming, HEADLINE)
+    lines = verdict(found.pairs, found.rng(), HEADLINE).splitlines()
     loss = ["Part of the record is damaged and left out; see Run health."] if study.damage else []
     return [*said, *lines, *([] if said else unconfirmed(study)), *loss]
 
 
 def question(trials: pd.DataFrame) -> str:
-    """The study's question, naming the arms that are compared."""
-    names = {}
-    for role in ("baseline", "treatment"):
-        given = {str(name) for name in trials[role].dropna()} if role in trials else set()
-        names[role] = " or ".join(sorted(given)) or f"the {role}"
-    return f"Does {names['treatment']} beat {names['baseline']} at the same configuration, and where?"
+    """The study's question, naming the arms that are compared; of several studies, also how many they are."""
+    asked = f"Does {named(trials, 'treatment')} beat {named(trials, 'baseline')} at the same configuration, and where?"
+    studies = trials[STUDY].nunique() if STUDY in trials else 1
+    return asked if studies < 2 else f"{asked} {studies} studies, read together."
 
 
 def key_numbers(study: Study) -> dict[str, str]:
@@ -171,8 +126,8 @@ def key_numbers(study: Study) -> dict[str, str]:
     last = trials["trial_id"].map(study.epochs.groupby("trial_id")["epoch"].max()).astype("Float64").fillna(0)
     due = trials["epochs"].astype("Float64") if "epochs" in trials else last
     saved = (due - last)[trials["status"] == "stopped"].clip(lower=0).sum()
-    numbers = {"comparisons": str(len(trials))}
-    numbers |= {status: str(int((trials["status"] == status).sum())) for status in STATUSES}
+    numbers = {"comparisons": f"{len(trials):,}"}
+    numbers |= {status: f"{(trials['status'] == status).sum():,}" for status in STATUSES}
     numbers |= {"epochs trained, every arm": f"{last.sum():,.0f}", "epochs saved by early stopping": f"{saved:,.0f}"}
     spent = (trials["ended"] - trials["started"]).sum()
     numbers["time of all trials"] = duration(spent)
@@ -181,7 +136,7 @@ def key_numbers(study: Study) -> dict[str, str]:
     return {name: text for name, text in numbers.items() if text != "0" or name not in STATUSES or name in always}
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """A nested mapping as dotted names and text."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -210,161 +165,127 @@ def extremes(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {"Best comparison": (str(gaps.idxmax()), metric), "Worst comparison": (str(gaps.idxmin()), metric)}
 
 
-def _plain(text: str, heads: list[str], rows: list[list[str]]) -> Table:
-    return Table(text, heads, rows, [])
-
-
-def _table(text: str, frame: pd.DataFrame) -> Table:
-    heads, rows = written(frame)
-    return _plain(text, heads, rows)
-
-
-def _thesis(text: str, rows: pd.DataFrame) -> Table:
-    table = thesis_table(rows)
-    levels: list[Any] = list(table.columns)
-    tops = [top for top, _ in levels]
-    groups = [(top, tops.count(top)) for top in dict.fromkeys(tops)]
-    return Table(text, [low for _, low in levels], written(table)[1], groups)
-
-
-def _gaps_table(frame: pd.DataFrame, metrics: list[str], seed: int) -> Table:
-    text = "Gaps at the last epoch of finished comparisons; positive: the treatment is better"
-    return _table(text, gap_table(summarize(frame, metrics, np.random.default_rng(seed))))
-
-
-def _confirmation_tables(study: Study, found: Sequence[Study]) -> list[Table]:
+def _confirmation(study: Study, confirming: Sequence[Study]) -> Section:
     """The configurations of every confirmation, in the metric that chose them and in the headline's."""
-    tables = []
-    searched: list[tuple[Study | None, Study]] = [(study, other) for other in found]
+    tables: list[Block] = []
+    searched: list[tuple[Study | None, Study]] = [(study, other) for other in confirming]
     if is_confirmation(study):
         searched.append((searched_in(study), study))
     for search, other in searched:
         for metric in dict.fromkeys((chosen_by(other, HEADLINE), HEADLINE)):
-            frame = confirmed(search, other, metric)
-            keys = list(frame.columns[1 : list(frame.columns).index("searched")])
-            rows = []
-            for row in frame.to_dict("records"):
-                zero = "–" if not math.isfinite(row["low"]) else "yes" if row["excludes_zero"] else "no"
-                of_search = [row["configuration"], *(label(row[key]) for key in keys), amount(metric, row["searched"])]
-                left = [amount(metric, row["mean"]), span(metric, row["low"], row["high"]), zero]
-                rows.append([*of_search, str(row["seeds"]), *left])
-            heads = ["Configuration", *keys, "Searched gap", "Seeds", "Confirmed gap", "95% interval", "Leaves out 0"]
-            tables.append(_plain(f"Gap in {title(metric)}, searched and confirmed ({other.path.name})", heads, rows))
-    return [table for table in tables if table.rows]
+            table = _confirmed_table(confirmed(search, other, metric), metric, other.path.name)
+            tables += [table] if table.rows else []
+    note = (
+        "The best of many noisy gaps is too good to be true: part of it is luck. Here the search's best configurations "
+        "ran again on fresh seeds, which had no part in choosing them, and to their last epoch. Intervals are of the "
+        "mean over these seeds, each configuration's for itself."
+    )
+    return Section("confirmation", "Confirmation", "", [Text(note, note=True), *tables] if tables else [])
 
 
-def _headline_table(text: str, named: Mapping[str, Pairs], heading: str, seed: int) -> Table:
-    """The headline metric's gaps, a row for each of several ways to pair."""
+def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
+    keys = list(frame.columns[1 : list(frame.columns).index("searched")])
     rows = []
-    for name, pairs in named.items():
-        row = summarize(pairs.frame, [HEADLINE], np.random.default_rng(seed))
-        row.insert(0, heading, name)
-        row.insert(1, "Left out", sum(pairs.dropped.values()))
-        rows.append(row)
-    return _table(text, gap_table(pd.concat(rows)).drop(columns="Metric")) if rows else _plain(text, [], [])
+    for row in frame.to_dict("records"):
+        zero = "–" if not math.isfinite(row["low"]) else "yes" if row["excludes_zero"] else "no"
+        rows.append(
+            [
+                Cell(row["configuration"]),
+                *(Cell(label(row[key])) for key in keys),
+                Cell(amount(metric, row["searched"]), row["searched"]),
+                Cell(str(row["seeds"])),
+                Cell(amount(metric, row["mean"]), row["mean"]),
+                Cell(span(metric, row["low"], row["high"]), row["low"]),
+                Cell(zero),
+            ]
+        )
+    heads = ["Configuration", *keys, "Searched gap", "Seeds", "Confirmed gap", "95% interval", "Leaves out 0"]
+    return Table(f"Gap in {title(metric)}, searched and confirmed ({name})", heads, rows)
 
 
-def _clocks_table(study: Study, seed: int) -> Table:
-    text = f"Gap in {title(HEADLINE)} where both arms have spent the same"
-    return _headline_table(text, {clock: pair(study, clock=clock) for clock in CLOCKS}, "Clock", seed)
-
-
-def _controls_table(study: Study, frame: pd.DataFrame, seed: int) -> Table:
-    """The treatment against every arm that is neither baseline nor treatment."""
-    compared = {name for role in SIDES if role in frame for name in frame[role]}
-    others = sorted(set(study.epochs["arm"].dropna()) - compared) if compared else []
-    text = f"Gap in {title(HEADLINE)} of the treatment against every other arm, at the last epoch"
-    return _headline_table(text, {arm: pair(study, against=arm) for arm in others}, "Against", seed)
-
-
-def _equal_epochs_table(study: Study, seed: int) -> Table:
-    """Gaps of all trials that reached an epoch, at up to six epochs; empty where none was stopped early."""
-    reached = study.epochs.groupby("trial_id")["epoch"].max()
-    rungs = sorted({int(epoch) for epoch in reached if epoch > 0})
-    if len(rungs) > MOST_RUNGS:
-        rungs = [rungs[round(place)] for place in np.linspace(0, len(rungs) - 1, MOST_RUNGS)]
-    if not (study.trials["status"] == "stopped").any():
-        rungs = []
-    text = f"Gap in {title(HEADLINE)} of all trials that reached an epoch, finished or not"
-    return _headline_table(text, {str(epoch): pair(study, at=epoch) for epoch in rungs}, "Epoch", seed)
-
-
-def _tuned_table(cells: list[Tuned]) -> Table:
-    rows = [
-        [
-            ", ".join(f"{key} {label(value)}" for key, value in cell.cell.items()) or "all",
-            title(cell.chosen_by),
-            str(cell.trials),
-            f"{cell.baseline_test:.1%} (trial {cell.baseline_trial})",
-            f"{cell.treatment_test:.1%} (trial {cell.treatment_trial})",
-            amount(HEADLINE, cell.gap),
-        ]
-        for cell in cells
-    ]
-    heads = ["Cell", "Chosen by", "Configurations", "Best baseline, test", "Best treatment, test", "Gap"]
-    return _plain("Each arm at its own best hyperparameters within a cell, from the same configurations", heads, rows)
-
-
-def _by_key_tables(frame: pd.DataFrame, seed: int) -> list[Table]:
-    tables = []
-    for key in hyperparameters(frame):
-        summary = summarize(frame, [HEADLINE], np.random.default_rng(seed), [key])
-        tables.append(_table(f"By {key}", gap_table(summary).drop(columns="Metric")))
-    return tables
-
-
-def _distributions(frame: pd.DataFrame, figures: Path) -> list[Picture]:
-    metrics = [metric for metric in DRAWN_METRICS if np.isfinite(frame[f"gap/{metric}"]).any()]
-    if not metrics:
+def _published(found: Findings) -> list[Section]:
+    """Our gaps beside those that the thesis prints of the same problems, if there are any."""
+    if found.frame.empty or found.study.path == PUBLISHED:
         return []
-    path = gap_distribution(frame, metrics, figures / "gaps.png")
-    pictures = [_picture(path, f"Gaps of {len(frame)} comparisons in {', '.join(map(title, metrics))}, a dot each.")]
-    key = telling(frame, HEADLINE)
-    if key:
-        path = gap_distribution(frame, [HEADLINE], figures / "gaps-by-hyperparameter.png", by=key)
-        pictures.append(_picture(path, f"Gaps in {title(HEADLINE)} by {key}, the setting that separates them most."))
-    return pictures
+    compared = compare(found.study, seed=found.seed)
+    if compared.empty:
+        return []
+    heads, rows = written(published_table(compared))
+    note = (
+        "What the thesis prints is one run of each arm, on full data sets; what is known to differ from ours stands "
+        "beside it. A claim agrees where it lies within the 95% interval of our mean gap."
+    )
+    table = plain("Gaps of the same problems, as published and as measured here", heads, rows)
+    return [Section("published", "Beside the published figures", "", [Text(note, note=True), capped(table, 100)])]
 
 
-def _comparisons_table(study: Study, frame: pd.DataFrame) -> Table:
-    keys = settings(study.trials)
+def _comparisons(found: Findings) -> Section:
+    trials = found.study.trials
+    several = [STUDY] if STUDY in trials else []
+    keys = [*several, *settings(trials)]
     columns = [f"{scope}/{HEADLINE}" for scope in (*SIDES, "gap")]
-    trials = study.trials.merge(frame[["trial_id", *columns]], on="trial_id", how="left")
     rows = []
-    for trial in trials.to_dict("records"):
+    for trial in trials.merge(found.frame[["trial_id", *columns]], on="trial_id", how="left").to_dict("records"):
         baseline, treatment, gap = (trial[column] for column in columns)
-        values = [_percent(baseline), _percent(treatment), amount(HEADLINE, gap)]
-        rows.append([label(trial["number"]), str(trial["status"]), *values, *(label(trial[key]) for key in keys)])
+        measured = [Cell(_percent(baseline), baseline), Cell(_percent(treatment), treatment)]
+        measured.append(Cell(amount(HEADLINE, gap), gap))
+        names = [Cell(label(trial["number"])), Cell(str(trial["status"]))]
+        rows.append([*names, *measured, *(Cell(label(trial[key])) for key in keys)])
     heads = ["Trial", "Status", "Baseline", "Treatment", "Gap", *keys]
-    return _plain(f"All comparisons, with the {title(HEADLINE)} of both arms at the last epoch", heads, rows)
+    table = Table(f"All comparisons, with the {title(HEADLINE)} of both arms at the last epoch", heads, rows)
+    shown: Block = capped(table) if rows else Text("The study has no trials yet.")
+    return Section("comparisons", "All comparisons", "", [shown])
+
+
+def _examples(study: Study, chosen: Mapping[str, tuple[str, str]]) -> list[Section]:
+    sections = []
+    for heading, (trial_id, metric) in chosen.items():
+        name = heading.lower().replace(" ", "-")
+        rows, names = panel_rows(study, trial_id), arms(study, trial_id)
+        panels = [(clock, panel_charts(rows, names, clock, name.replace("-", "_"))) for clock in CLOCKS]
+        drawn = choice("Along", [(clock, [Grid(charts)] if charts else []) for clock, charts in panels])
+        table = _thesis(f"Last epoch of every arm of the {name.replace('-', ' ')}", final_rows(study, trial_id))
+        sections.append(Section(name, f"{heading} by {title(metric)} gap", caption(study, trial_id), [*drawn, table]))
+    return sections
+
+
+def _thesis(text: str, rows: pd.DataFrame) -> Table:
+    """The form of Tables 4.4 to 4.9: train, test and test/train."""
+    table = thesis_table(rows)
+    levels: list[Any] = list(table.columns)
+    tops = [top for top, _ in levels]
+    groups = [(top, tops.count(top)) for top in dict.fromkeys(tops)]
+    cells = [[Cell(cell(value)) for value in row] for row in table.itertuples(index=False, name=None)]
+    return Table(f"{text}: train, test and test/train", [low for _, low in levels], cells, groups)
+
+
+def _health(found: Findings, confirming: Sequence[Study]) -> Section:
+    study, trials = found.study, found.study.trials
+    damage = [
+        *study.damage,
+        *(f"confirmation {other.path.name}: {line}" for other in confirming for line in other.damage),
+    ]
+    blocks: list[Block] = []
+    if damage:
+        rows = ([line] for line in damage)
+        blocks.append(
+            capped(plain("Part of the record is damaged. This was left out:", ["What"], rows, True), MOST_DAMAGE)
+        )
+    dropped = [[why, f"{number:,}"] for why, number in found.pairs.dropped.items()]
+    left_out = plain("Trials left out", ["Reason", "Trials"], dropped, words=True)
+    blocks.append(left_out if dropped else Text("No trial was left out."))
+    bad = trials[trials["error"].notna() & (trials["status"] != "stopped")]
+    errors = ([label(row["number"]), str(row["status"]), str(row["error"])] for row in bad.to_dict("records"))
+    table = plain("Errors, word for word", ["Trial", "Status", "Error"], errors, words=True)
+    blocks.append(capped(table, MOST_ERRORS) if len(bad) else Text("No trial left an error."))
+    reasons = trials.loc[trials["status"] == "stopped", "error"].value_counts()
+    if len(reasons):
+        counts = ([str(reason), f"{count:,}"] for reason, count in reasons.items())
+        table = plain("Why trials were stopped", ["Reason", "Trials"], counts, words=True)
+        blocks.append(capped(table, MOST_ERRORS))
+    meanings = plain("What the statuses mean", ["Status", "Meaning"], STATUSES.items(), words=True)
+    return Section("health", "Run health", "", [*blocks, meanings])
 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if math.isfinite(share) else "–"
-
-
-def _examples(study: Study, frame: pd.DataFrame, figures: Path) -> list[Example]:
-    examples = []
-    for heading, (trial_id, metric) in extremes(frame).items():
-        text = caption(study, trial_id)
-        path = nine_panels(study, trial_id, figures / f"{heading.lower().replace(' ', '-')}.png")
-        alt = f"Nine panels against epochs: accuracy and mean, q90 and worst loss on train and test, and time. {text}."
-        table = _thesis("Last epoch of every arm: train, test and test/train", final_rows(study, trial_id))
-        examples.append(Example(f"{heading} by {title(metric)} gap", text, _picture(path, alt), table))
-    return examples
-
-
-def _errors_table(trials: pd.DataFrame) -> Table:
-    bad = trials[trials["error"].notna() & (trials["status"] != "stopped")]
-    rows = [[label(row["number"]), str(row["status"]), str(row["error"])] for row in bad.to_dict("records")]
-    return _plain("Errors, word for word", ["Trial", "Status", "Error"], rows)
-
-
-def _stops_table(trials: pd.DataFrame) -> Table:
-    reasons = trials.loc[trials["status"] == "stopped", "error"].value_counts()
-    rows = [[str(reason), str(count)] for reason, count in reasons.items()]
-    return _plain("Why trials were stopped", ["Reason", "Trials"], rows)
-
-
-def _picture(path: Path, alt: str) -> Picture:
-    return Picture(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", alt)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.gaps import amount, label, title
+from analysis.database import TableError
+from analysis.gaps import amount, bins, label, p_value, title
+from analysis.load import Study
+from analysis.pairs import SIDES, pair
+from analysis.statistics import configurations
 
 THESIS_METRICS = {
     "Accuracy": "accuracy",
@@ -25,9 +32,37 @@ STATISTICS = {
     "units": "Configurations",
     "mean": "Mean gap",
     "interval": "95% interval",
+    "p_holm": "p (Holm)",
     "range": "Range",
 }
 """The columns of :func:`gap_table` after the groups and the metric, and their headings."""
+
+LATEX = {
+    **{ord(mark): f"\\{mark}" for mark in "&%$#_{}"},
+    **{ord(mark): f"{{{mark}}}" for mark in "[]*"},  # after the end of a row these would be its options
+    ord("\\"): r"\textbackslash{}",
+    ord("~"): r"\textasciitilde{}",
+    ord("^"): r"\textasciicircum{}",
+    ord("<"): r"\textless{}",
+    ord(">"): r"\textgreater{}",
+    ord("|"): r"\textbar{}",
+    ord("`"): r"\`{}",
+    ord('"'): "''",
+    **{ord(space): " " for space in "\n\r\t"},
+    ord("−"): "$-$",
+    ord("±"): r"$\pm$",
+    ord("×"): r"$\times$",
+    ord("≥"): r"$\geq$",
+    ord("≤"): r"$\leq$",
+    ord("∞"): r"$\infty$",
+    ord("°"): r"\textdegree{}",
+    ord("–"): r"\textendash{}",
+    ord("…"): r"\ldots{}",
+}
+"""What stands in LaTeX for the characters that mean something there, or that its fonts lack."""
+
+NUMBER = re.compile(r"[+−-]?[\d.∞].*|–")
+"""Text that is a number, perhaps with a unit or as a range."""
 
 
 def thesis_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -54,11 +89,70 @@ def thesis_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=rows.index)
 
 
+def thesis_form(source: Study | pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Tables 4.4 to 4.9 with the settings that vary, such as the model or the batch size: a row per group and arm.
+
+    Each configuration is averaged over its seeds, then a group over its configurations; a ratio is of the averages.
+
+    Args:
+        source: a study, for all arms of its comparisons at their last epoch; or a frame of pairs, for the two sides as
+            they were paired. Arms whose training loss is not finite are left out.
+        by: configuration keys, which name the groups; many-valued numbers as :func:`analysis.gaps.bins` says.
+
+    Returns:
+        The table of :func:`thesis_table`, ahead of it (``""``, KEY) for each key, and (``""``, Comparisons) where a
+        row is of several; groups in order, in each the baseline, the treatment, and other arms by name.
+
+    Raises:
+        TableError: the comparisons have no such key.
+    """
+    by = list(dict.fromkeys(by))
+    frame = (pair(source).frame if isinstance(source, Study) else source).reset_index(drop=True)
+    unknown = [key for key in by if key not in frame]
+    if unknown:
+        raise TableError(
+            f"no comparison has the key {', '.join(unknown)}; use one of the experiment, such as model.name"
+        )
+    measured = [f"{split}_{metric}" for metric in THESIS_METRICS.values() for split in ("train", "test")]
+    named = pd.DataFrame({key: bins(frame[key]) for key in by}, index=frame.index)
+    named = named.assign(trial_id=frame["trial_id"], unit=configurations(frame))
+    if isinstance(source, Study):
+        rows = _last_rows(source, frame["trial_id"])[["trial_id", "arm", *measured]].merge(named, on="trial_id")
+    else:
+        ends = {side: {name: frame[f"{side}/{name}"] for name in measured} for side in SIDES}
+        rows = pd.concat([named.assign(arm=frame[side], **ends[side]) for side in SIDES])
+    rows = rows[np.isfinite(rows["train_mean_loss"].to_numpy("float64"))]
+    first = [name for side in SIDES for name in sorted(frame[side].unique())]
+    order = dict.fromkeys([*first, *sorted(rows["arm"].unique())])
+    rows = rows.assign(arm=pd.Categorical(rows["arm"], categories=list(order), ordered=True))
+    of_units = rows.groupby([*by, "arm", "unit"], observed=True)[measured].agg("mean")
+    averages = of_units.groupby([*by, "arm"], observed=True).agg("mean")
+    counts = rows.groupby([*by, "arm"], observed=True).size()
+    table = thesis_table(averages.reset_index().astype({"arm": "string"}))
+    for place, key in enumerate(by):
+        table.insert(place, ("", key), averages.index.get_level_values(key).astype("string"))
+    if (counts > 1).any():
+        table.insert(len(by) + 1, ("", "Comparisons"), counts.to_numpy())
+    return table
+
+
+def _last_rows(study: Study, trial_ids: pd.Series[Any]) -> pd.DataFrame:
+    """The last epoch row of every arm of these trials."""
+    trial = pd.Index(trial_ids).get_indexer(pd.Index(study.epochs["trial_id"]))
+    rows = study.epochs[trial >= 0]
+    arm, arms = pd.factorize(rows["arm"])
+    side, epoch = trial[trial >= 0] * len(arms) + arm, rows["epoch"].to_numpy("int64")
+    last = np.full(len(trial_ids) * len(arms), -1)
+    np.maximum.at(last, side, epoch)
+    return rows[epoch == last[side]]
+
+
 def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
     """What :func:`analysis.gaps.summarize` returns, as text with units: a column for each heading.
 
     The column about unlearned baselines is there only where one has a win over them, and the number of configurations
-    only where mean and interval are of these instead of comparisons.
+    only where mean and interval are of these instead of comparisons. The p value is Wilcoxon's, corrected by Holm over
+    the family that :func:`analysis.gaps.summarize` names.
     """
     written = pd.DataFrame(index=summary.index)
     for column in summary.columns[: list(summary.columns).index("comparisons")]:
@@ -73,6 +167,7 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "units": lambda row: str(row["units"]),
         "mean": lambda row: amount(row["metric"], row["mean"]),
         "interval": lambda row: span(row["metric"], row["low"], row["high"]),
+        "p_holm": lambda row: p_value(row["p_holm"]),
         "range": lambda row: span(row["metric"], row["min"], row["max"]),
     }
     if not summary["unlearned_wins"].any():
@@ -132,6 +227,64 @@ def to_markdown(table: pd.DataFrame) -> str:
     lines = [[_escaped(text) for text in line] for line in (heads, *rows)]
     lines.insert(1, marks)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_latex(table: pd.DataFrame, groups: int = 0) -> str:
+    """The table as a ``tabular`` of LaTeX for its package booktabs, in plain characters that all fonts have.
+
+    Words stand to the left, numbers to the right. The upper of two levels of headings spans its columns.
+
+    Args:
+        table: as for :func:`to_text`.
+        groups: so many columns on the left name groups of rows, such as those of :func:`thesis_form`: each name stands
+            once, and space parts the groups.
+    """
+    columns: list[Any] = list(table.columns)
+    names = [name if isinstance(name, tuple) else ("", name) for name in columns]
+    rows = written(table)[1]
+    right = [
+        place >= groups and (_numeric(table.iloc[:, place]) or all(NUMBER.fullmatch(row[place]) for row in rows))
+        for place in range(len(names))
+    ]
+    lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{''.join('lr'[to_right] for to_right in right)}}}"]
+    lines.append(r"\toprule")
+    if any(top for top, _ in names):
+        spans = [(str(top), len(list(run))) for top, run in groupby(name[0] for name in names)]
+        heads = [rf"\multicolumn{{{n}}}{{c}}{{{_latex(top)}}}" if top else " & " * (n - 1) for top, n in spans]
+        ends = np.cumsum([n for _, n in spans])
+        rules = [rf"\cmidrule(lr){{{end - n + 1}-{end}}}" for (top, n), end in zip(spans, ends, strict=True) if top]
+        lines += [" & ".join(heads) + r" \\", "".join(rules)]
+    lines += [" & ".join(_latex(str(low)) for _, low in names) + r" \\", r"\midrule"]
+    above: list[str] = []
+    for row in rows:
+        if above and above[:groups] != row[:groups]:
+            lines.append(r"\addlinespace")
+        said = [place < groups and above[: place + 1] == row[: place + 1] for place in range(len(row))]
+        lines.append(" & ".join("" if once else _latex(text) for text, once in zip(row, said, strict=True)) + r" \\")
+        above = row
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as what JSON can hold, by heading: numbers as numbers, missing and infinite ones as None."""
+    heads = written(table.iloc[:0])[0]
+    return [dict(zip(heads, map(_plain, row), strict=True)) for row in table.itertuples(index=False, name=None)]
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    if pd.isna(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def _latex(text: str) -> str:
+    return re.sub("-(?=-)", "-{}", text.translate(LATEX))  # hyphens side by side would become a dash
 
 
 def _numeric(column: pd.Series[Any]) -> bool:

@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2
 INTERRUPTED = 130
-HEADLINE_METRICS = ("test_accuracy", "test_mean_loss", "test_q90_loss", "test_worst_loss", "cumulative_compute")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +46,16 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision da
 Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
 Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
 StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Study directories, exported tables, published:thesis or published:tables.", metavar="DIR|FILE..."
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(help="Only trials with such settings: 'optimizer.name == \"adam\"'.", metavar="CONDITION"),
+]
 Address = Annotated[
     str | None, typer.Option(help="Join the Ray cluster at HOST:PORT, or auto for one on this machine.")
 ]
@@ -211,7 +220,9 @@ def confirm(
         folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, best))
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
         _run(experiment, to, no_report=False, address=address)
-    out.print(f"report of the study, now with its confirmation: {reports.write(_load(folder), folder)}", soft_wrap=True)
+    out.print(
+        f"report of the study, now with its confirmation: {reports.write(_load([str(folder)]), folder)}", soft_wrap=True
+    )
 
 
 @app.command()
@@ -435,21 +446,26 @@ def export(
     to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR/tables.")] = None,
     format: Annotated[Literal["parquet", "csv"], typer.Option(help="File format.")] = "parquet",
 ) -> None:
-    """Export the tables trials and epochs; of a running or interrupted study too.
+    """Export the tables trials, epochs and pairs; of a running, crashed or interrupted study too.
+
+    What stands in every column is in docs/tables.md.
 
     Example: filter-study export studies/mine --format csv --to tables
     """
-    from analysis import load
+    from analysis import export as exports
 
-    for path in load.export(_load(study), to or study / "tables", format):
+    for path in exports.export(_load([str(study)]), to or _beside(study) / "tables", format):
         out.print(str(path), soft_wrap=True)
 
 
 @app.command()
 def gaps(
-    study: StudyFolder,
+    sources: Sources,
     metric: Annotated[list[str], typer.Option(help="Metric to compare; repeat for more.")] = [],  # noqa: B006
-    by: Annotated[list[str], typer.Option(help="Hyperparameter to group by; repeat for more.")] = [],  # noqa: B006
+    by: Annotated[
+        list[str], typer.Option(help="Hyperparameter to group by, or study; repeat for more.", metavar="KEY")
+    ] = [],  # noqa: B006
+    where: Where = None,
     at: Annotated[
         str, typer.Option(help="final, best (each arm's best validation epoch), or an epoch's number.")
     ] = "final",
@@ -460,40 +476,98 @@ def gaps(
     against: Annotated[
         str | None, typer.Option(help="Arm to take the baseline's place, such as random.", metavar="ARM")
     ] = None,
+    treatment: Annotated[str | None, typer.Option(help="Arm to take the treatment's place.", metavar="ARM")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, numbers unrounded.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, numbers unrounded.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Print the gaps between the arms: positive means that filtering is better.
 
+    Several studies are taken together; published:thesis and published:tables are the figures of the thesis.
+
     Examples:
 
-    filter-study gaps studies/mine --by optimizer.name
+    filter-study gaps studies/mine --by optimizer.name --where 'batch_size <= 64 and schedule.name != "none"'
 
-    filter-study gaps studies/mine --metric test_worst_loss --clock compute
+    filter-study gaps studies/mine studies/more --metric test_worst_loss --clock compute --by study
 
-    filter-study gaps studies/mine --against random
+    filter-study gaps studies/mine --against random --json
+
+    filter-study gaps published:thesis --by dataset.name
     """
-    print(_gap_table(_load(study), metric, by, at, clock, against, markdown))
+    from analysis import answer as answers
+    from analysis.database import TableError
+
+    forms: dict[answers.Form, bool] = {"csv": csv, "json": as_json, "latex": latex, "markdown": markdown}
+    asked = [form for form, wanted in forms.items() if wanted]
+    if len(asked) > 1:
+        raise TableError(f"--{' and --'.join(asked)} do not go together; choose one")
+    form = asked[0] if asked else "text"
+    found = answers.answer(_load(sources, where), metric, by, at, clock, against, treatment)
+    if form == "csv":
+        for line in found.verdict:
+            err.print(line, soft_wrap=True)
+    print(answers.written(found, form), end="")
 
 
 @app.command()
 def report(
-    study: StudyFolder,
+    sources: Sources,
+    where: Where = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.")] = None,
 ) -> None:
-    """Write report.html, which opens without network, and its figures as PNG.
+    """Write report.html, which opens without network, and its figures as PNG and PDF, its tables as LaTeX and Markdown.
 
-    Example: filter-study report studies/mine
+    Examples:
+
+    filter-study report studies/mine
+
+    filter-study report studies/mine studies/more --to together
     """
     from analysis import report as reports
+    from analysis.database import TableError
 
-    out.print(str(reports.write(_load(study), to or study)), soft_wrap=True)
+    alone = Path(sources[0]) if len(sources) == 1 and Path(sources[0]).exists() and where is None else None
+    if to is None and alone is None:
+        raise TableError("--to is needed: a report of several, filtered or published studies has no folder of its own")
+    out.print(str(reports.write(_load(sources, where), to or _beside(alone or Path()))), soft_wrap=True)
 
 
-def _load(folder: Path) -> Study:
-    """A study's tables; what of them is damaged is said on the error console."""
-    from analysis import load
+@app.command()
+def published(
+    sources: Sources,
+    where: Where = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Set a study beside the figures that the thesis published: claimed, measured, with the interval.
 
-    study = load.load(folder)
+    Example: filter-study published studies/mine
+    """
+    from analysis import claims, tables
+
+    compared = claims.compare(_load(sources, where))
+    if compared.empty:
+        out.print(
+            "No comparison has a published counterpart, one of the same data set (mnist5k stands for MNIST), model, "
+            "batch size, optimizer and schedule; filter-study gaps published:thesis --by model.name says what there is",
+            soft_wrap=True,
+        )
+    else:
+        write = tables.to_markdown if markdown else tables.to_text
+        print(write(claims.published_table(compared)), end="")
+
+
+def _beside(source: Path) -> Path:
+    """The folder of a study that is named by itself or by one of its tables."""
+    return source if source.is_dir() else source.parent
+
+
+def _load(sources: list[str], where: str | None = None) -> Study:
+    """The tables of one study or several; what of them is damaged is said on the error console."""
+    from analysis.sources import read
+
+    study = read(sources, where)
     for line in study.damage:
         err.print(f"damaged: {line}", soft_wrap=True)
     return study
@@ -501,54 +575,15 @@ def _load(folder: Path) -> Study:
 
 def _conclude(folder: Path) -> None:
     """Print the gap table, export the tables and write the report."""
-    from analysis import load
+    from analysis import answer as answers
+    from analysis import export as exports
     from analysis import report as reports
 
-    study = _load(folder)
-    print()
-    print(_gap_table(study))
-    tables = load.export(study, folder / "tables", "parquet")
+    study = _load([str(folder)])
+    print(f"\n{answers.written(answers.answer(study), 'text')}")
+    tables = exports.export(study, folder / "tables", "parquet")
     out.print(f"report: {reports.write(study, folder)}", soft_wrap=True)
     out.print(f"tables: {tables[0].parent}", soft_wrap=True)
-
-
-def _gap_table(
-    study: Study,
-    metrics: list[str] | None = None,
-    by: list[str] | None = None,
-    at: str = "final",
-    clock: str = "epochs",
-    against: str | None = None,
-    markdown: bool = False,
-) -> str:
-    """The verdict, and the gaps as a table."""
-    import numpy as np
-
-    from analysis import confirmations, gaps, pairs, tables
-    from analysis.load import TableError, config_keys
-    from trainables.records import METRICS
-
-    errors = [f"--metric {m} has no gap; one of {', '.join(METRICS)}" for m in metrics or () if m not in METRICS]
-    keys = config_keys(study.trials)
-    errors += [f"--by {key} is no key of this study; one of {', '.join(keys)}" for key in by or () if key not in keys]
-    if at not in ("final", "best") and not at.isdecimal():
-        errors.append(f"--at {at} must be final, best or an epoch's number")
-    if clock != "epochs" and at != "final":
-        errors.append(f"--clock {clock} goes with --at final only")
-    arms = sorted(study.epochs["arm"].dropna().unique())
-    if against is not None and against not in arms:
-        errors.append(f"--against {against} is no arm of this study; one of {', '.join(arms)}")
-    if errors:
-        raise TableError("; ".join(errors))
-    moment: Any = at if at in ("final", "best") else int(at)
-    paired = pairs.pair(study, at=moment, clock=clock, against=against)
-    summary = gaps.summarize(paired.frame, metrics or HEADLINE_METRICS, np.random.default_rng(0), by or ())
-    write = tables.to_markdown if markdown else tables.to_text
-    metric = (metrics or HEADLINE_METRICS)[0]
-    verdict = gaps.verdict(paired, np.random.default_rng(0), metric)
-    found = confirmations.confirmations(study.path)
-    confirmed = confirmations.claims(study, found, metric) or confirmations.unconfirmed(study)
-    return "\n".join([verdict, *confirmed]) + f"\n\n{write(tables.gap_table(summary))}"
 
 
 def _experiment(source: str, overrides: list[str], data_dir: Path | None = None, smoke: bool = False) -> Experiment:

@@ -1,10 +1,26 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from analysis.figures import caption, gap_distribution, nine_panels, panels, strips
-from analysis.load import TableError
+from analysis import figures
+from analysis.curves import MOST_VALUES, PANELS, accumulation, panels, strips, variations
+from analysis.drawing import short
+from analysis.figures import (
+    accumulation_figure,
+    caption,
+    gap_distribution,
+    nine_panels,
+    thesis_figures,
+    variations_figure,
+)
+from analysis.load import DTYPES, TableError
 from analysis.pairs import pair
+from trainables.records import STEP_COLUMNS
 
 
 def test_nine_panels_have_every_arm_against_epochs(trial, study):
@@ -15,12 +31,35 @@ def test_nine_panels_have_every_arm_against_epochs(trial, study):
         *("train_mean_loss", "test_mean_loss", "test_worst_loss"),
         *("train_q90_loss", "test_q90_loss", "cumulative_seconds"),
     ]
-    assert all(list(panel.curves) == ["archetype", "filtered", "control"] for panel in nine)
-    epochs, accuracies = nine[1].curves["filtered"]
-    assert epochs.tolist() == [0, 1]
-    assert accuracies.tolist() == [0.1, 0.6]
-    assert nine[8].curves["archetype"][1].tolist() == [0, 2]
+    assert all([curve.arm for curve in panel.curves] == ["archetype", "filtered", "control"] for panel in nine)
+    filtered = nine[1].curves[1]
+    assert filtered.x.tolist() == [0, 1]
+    assert filtered.y.tolist() == [0.1, 0.6]
+    assert nine[8].curves[0].y.tolist() == [0, 2]
     assert nine[8].unit == "s"
+
+
+def test_nine_panels_against_another_clock(trial, study):
+    changes = {("filtered", 1): {"cumulative_seconds": None}}
+    loaded = study(trial(0, {"archetype": [0.1, 0.5, 0.6], "filtered": [0.1, 0.4, 0.7]}, changes=changes))
+    nine = panels(loaded, "trial0", "seconds")
+    archetype, filtered = nine[1].curves
+    assert archetype.x.tolist() == [0, 2, 4]
+    assert filtered.x.tolist() == [0, 4]
+    assert filtered.y.tolist() == [0.1, 0.7]
+    assert [panel.metric for panel in nine] == [*PANELS[:8], "epoch"]
+    assert nine[8].curves[0].y.tolist() == [0, 1, 2]
+    steps = panels(loaded, "trial0", "steps")
+    assert [curve.x.tolist() for curve in steps[0].curves] == [[0, 10, 20], [0, 5, 10]]
+    assert steps[8].metric == "cumulative_seconds"
+    with pytest.raises(ValueError, match="clock 'hours' is unknown; use one of epochs, steps"):
+        panels(loaded, "trial0", "hours")
+
+
+def test_epochs_are_drawn_in_order(trial, study):
+    loaded = study(trial(0, {"archetype": [0.1, 0.5, 0.6], "filtered": [0.1, 0.4, 0.7]}))
+    shuffled = replace(loaded, epochs=loaded.epochs.iloc[::-1])
+    assert panels(shuffled, "trial0")[1].curves[0].y.tolist() == [0.1, 0.5, 0.6]
 
 
 @pytest.mark.slow
@@ -36,6 +75,160 @@ def test_losses_are_logarithmic_where_they_are_positive(trial, study):
     nine = panels(study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes)), "trial0")
     logarithmic = {panel.metric for panel in nine if panel.log}
     assert logarithmic == {"train_worst_loss", "test_worst_loss", "test_mean_loss", "train_q90_loss", "test_q90_loss"}
+
+
+def _grid(trial, study, sizes, rates):
+    """A comparison for each pair of batch size and learning rate, in this order."""
+    pairs = [(size, rate) for rate in rates for size in sizes]
+    return study(
+        *(
+            trial(
+                number,
+                {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]},
+                config={"batch_size": size, "optimizer.lr": rate, "seed": 0},
+            )
+            for number, (size, rate) in enumerate(pairs)
+        )
+    )
+
+
+def test_variations_differ_in_one_key_alone(trial, study):
+    loaded = study(
+        *(
+            trial(number, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, config=config)
+            for number, config in enumerate(
+                [
+                    {"batch_size": 16, "optimizer.lr": 0.1, "seed": 0},
+                    {"batch_size": 1024, "optimizer.lr": 0.2, "seed": 0},
+                    {"batch_size": 128, "optimizer.lr": 0.2, "seed": 0},
+                    {"batch_size": 16, "optimizer.lr": 0.2, "seed": 0},
+                    {"batch_size": 128, "optimizer.lr": 0.1, "seed": 0},
+                    {"batch_size": 1024, "optimizer.lr": 0.1, "seed": 1},
+                ]
+            )
+        )
+    )
+    frame = pair(loaded).frame
+    found = variations(loaded, frame, "batch_size")
+    assert found.trial_ids == ("trial3", "trial2", "trial1")
+    assert found.alike == "optimizer.lr 0.2, seed 0"
+    assert [(curve.setting, curve.arm) for curve in found.panels[0].curves] == [
+        (size, arm) for size in ("16", "128", "1024") for arm in ("archetype", "filtered")
+    ]
+    assert found.panels[1].curves[1].y.tolist() == [0.1, 0.6]
+    assert variations(loaded, frame, "batch_size", "steps").panels[0].curves[1].x.tolist() == [0, 5]
+    assert variations(loaded, frame, "optimizer.lr").trial_ids == ("trial0", "trial3")  # the first of two sets of two
+    assert len(variations(loaded, frame, "seed").trial_ids) == 1
+    with pytest.raises(TableError, match=r"no comparison has the key 'momentum'; those that vary: .*batch_size"):
+        variations(loaded, frame, "momentum")
+
+
+def test_of_many_values_a_few_are_taken_the_ends_among_them(trial, study):
+    loaded = _grid(trial, study, [2**power for power in range(11)], [0.1])
+    found = variations(loaded, pair(loaded).frame, "batch_size")
+    assert found.values == 11
+    assert len(found.trial_ids) == MOST_VALUES
+    assert [curve.setting for curve in found.panels[0].curves[::2]] == ["1", "4", "16", "64", "256", "1024"]
+
+
+def test_variations_of_an_arm_are_named_by_their_side(trial, study):
+    arms = {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6], "soft": [0.1, 0.7]}
+    treatments = enumerate(["soft", "filtered"])
+    loaded = study(*(trial(number, arms, config={"treatment": name, "seed": 0}) for number, name in treatments))
+    curves = variations(loaded, pair(loaded).frame, "treatment").panels[1].curves
+    assert [(curve.setting, curve.arm, curve.y[-1]) for curve in curves] == [
+        ("filtered", "archetype", 0.5),
+        ("filtered", "treatment", 0.6),
+        ("soft", "archetype", 0.5),
+        ("soft", "treatment", 0.7),
+    ]
+
+
+def test_a_setting_that_follows_another_does_not_keep_comparisons_apart(trial, study):
+    arms = {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}
+    configs = [{"optimizer.name": "SGD"}, {"optimizer.name": "Adam", "optimizer.amsgrad": False}]
+    loaded = study(*(trial(number, arms, config={**config, "seed": 0}) for number, config in enumerate(configs)))
+    assert variations(loaded, pair(loaded).frame, "optimizer.name").trial_ids == ("trial1", "trial0")
+
+
+@pytest.fixture(scope="module")
+def six(trial, study):
+    """Three batch sizes at two rates each."""
+    return _grid(trial, study, [16, 64, 256], [0.1, 0.2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(6)), st.data())
+def test_the_order_of_comparisons_does_not_matter(six, order, data):
+    frame = pair(six).frame
+    key = data.draw(st.sampled_from(["batch_size", "optimizer.lr"]))
+    found = variations(six, frame.iloc[order], key)
+    assert found.trial_ids == variations(six, frame, key).trial_ids
+    chosen = frame[frame["trial_id"].isin(found.trial_ids)]
+    assert chosen[key].is_unique
+    other = {"batch_size": "optimizer.lr", "optimizer.lr": "batch_size"}[key]
+    assert chosen[other].nunique() == 1
+
+
+def test_variations_of_no_comparison_are_empty(mixed):
+    found = variations(mixed, pair(mixed).frame.iloc[:0], "batch_size")
+    assert found.trial_ids == ()
+    assert all(panel.curves == () for panel in found.panels)
+
+
+def _probing(trial, number, raw_batches, **others):
+    """A comparison whose filtered arm probes: in epoch 1 this many raw batches for a filtered one."""
+    changes = {
+        ("filtered", 1): {
+            "steps": 5,
+            "samples_probed": 100,
+            "samples_kept": 40,
+            "samples_overflowed": 10,
+            "acceptance": 0.4,
+            "raw_batches_per_step": raw_batches,
+        }
+    }
+    return trial(number, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes, **others)
+
+
+def test_accumulation_has_quartiles_of_comparisons(trial, study):
+    loaded = study(*(_probing(trial, number, batches) for number, batches in enumerate([1.0, 2.0, 3.0, 4.0, 9.0])))
+    found = accumulation(loaded)
+    assert list(found) == ["raw_batches_per_step", "overflow", "acceptance"]
+    (band,) = found["raw_batches_per_step"]
+    assert band.arm == "filtered"
+    assert [band.epoch.tolist(), band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[1], [2], [3], [4]]
+    assert found["overflow"][0].median.tolist() == [0.25]
+    assert found["acceptance"][0].median.tolist() == [0.4]
+    (band,) = accumulation(loaded, "trial4")["raw_batches_per_step"]
+    assert [band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[9], [9], [9]]
+
+
+def _traced(loaded, updates):
+    """The study with these updates of the filtered arm in ``trial0``: epoch, raw batches, probed, kept, overflowed."""
+    rows = [
+        {"trial_id": "trial0", "arm": "filtered", "epoch": epoch, "step": number, "samples_trained": 1}
+        | {"raw_batches": batches, "samples_probed": probed, "samples_kept": kept, "samples_overflowed": over}
+        for number, (epoch, batches, probed, kept, over) in enumerate(updates)
+    ]
+    steps = pd.DataFrame(rows).astype({column.name: DTYPES[column.type] for column in STEP_COLUMNS})
+    return replace(loaded, steps=steps)
+
+
+def test_accumulation_of_a_traced_trial_has_quartiles_of_its_updates(trial, study):
+    updates = [(1, 1, 10, 10, 0), (1, 2, 20, 10, 5), (1, 3, 30, 10, 10), (3, 8, 80, 4, 1), (3, 0, 0, 0, 0)]
+    found = accumulation(_traced(study(_probing(trial, 0, 4.0), _probing(trial, 1, 5.0)), updates), "trial0")
+    (band,) = found["raw_batches_per_step"]
+    assert band.epoch.tolist() == [1, 3]
+    assert [band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[1.5, 8], [2, 8], [2.5, 8]]
+    assert found["overflow"][0].median.tolist() == [0.5, 0.25]
+    assert found["acceptance"][0].high.tolist() == [0.75, 0.05]
+
+
+def test_nothing_accumulates_without_probing(mixed):
+    assert accumulation(mixed) == {"raw_batches_per_step": (), "overflow": (), "acceptance": ()}
+    assert accumulation(mixed, "trial5")["overflow"] == ()
+    assert accumulation(_traced(mixed, [(1, 0, 0, 0, 0)]), "trial0")["acceptance"] == ()
 
 
 def test_a_caption_has_settings_and_gap(mixed):
@@ -66,9 +259,11 @@ def _ink(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("trial_id", ["trial0", "trial5", "trial6"])
 def test_any_trial_can_be_drawn(mixed, tmp_path, trial_id):
-    path = nine_panels(mixed, trial_id, tmp_path / "nine.png")
-    assert list(tmp_path.iterdir()) == [path]
+    path = nine_panels(mixed, trial_id, tmp_path / "nine.png", "seconds")
+    assert path == tmp_path / "nine.png"
+    assert {file.name for file in tmp_path.iterdir()} == {"nine.png", "nine.pdf"}
     assert _ink(path) > 0.01
+    assert (tmp_path / "nine.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_odd_number_of_metrics_and_no_gaps_can_be_drawn(mixed, tmp_path):
@@ -82,6 +277,55 @@ def test_an_odd_number_of_metrics_and_no_gaps_can_be_drawn(mixed, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_data_give_the_same_picture(mixed, tmp_path):
+def test_variations_and_accumulation_can_be_drawn_of_something_and_of_nothing(trial, study, tmp_path):
+    trials = [_probing(trial, number, 2.0, config={"batch_size": 16 * 2**number, "seed": 0}) for number in range(3)]
+    loaded = study(*trials)
+    frame = pair(loaded).frame
+    some = variations_figure(loaded, frame, "batch_size", tmp_path / "some.png", "compute")
+    none = variations_figure(loaded, frame.iloc[:0], "batch_size", tmp_path / "none.png")
+    assert _ink(some) > _ink(none) > 0.01
+    batches = accumulation_figure(loaded, tmp_path / "batches.png")
+    nothing = accumulation_figure(replace(loaded, epochs=loaded.epochs.iloc[:0]), tmp_path / "nothing.png")
+    assert _ink(batches) > _ink(nothing) > 0.005
+
+
+def test_a_study_of_nothing_has_no_figures(mixed, tmp_path):
+    none = pair(mixed).frame.iloc[:0]
+    assert thesis_figures(mixed, none, tmp_path / "all", []) == []
+
+
+@pytest.mark.slow
+def test_the_same_data_give_the_same_files(mixed, tmp_path):
     first, again = (nine_panels(mixed, "trial0", tmp_path / name) for name in ("a.png", "b.png"))
     assert np.array_equal(imread(first), imread(again))
+    assert first.with_suffix(".pdf").read_bytes() == again.with_suffix(".pdf").read_bytes()
+
+
+def test_all_figures_of_a_study_have_readable_names(trial, study, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(path) or path)  # drawn elsewhere
+    trials = [_probing(trial, number, 2.0, config={"batch_size": 16 * 2**number, "seed": 0}) for number in range(3)]
+    loaded = study(*trials)
+    made = thesis_figures(loaded, pair(loaded).frame, tmp_path / "figures", ["trial2", "trial2"])
+    assert [path.name for path in made] == [
+        "trial-2-epochs.png",
+        "trial-2-seconds.png",
+        "trial-2-accumulation.png",
+        "variations-batch_size.png",
+        "accumulation.png",
+    ]
+    assert saved == made
+    assert {path.parent for path in made} == {tmp_path / "figures"}
+    assert (tmp_path / "figures").is_dir()
+    ends = replace(loaded, epochs=loaded.epochs[loaded.epochs["epoch"] == 1].assign(samples_probed=None))
+    assert thesis_figures(ends, pair(ends).frame, tmp_path, ["trial2"]) == []  # no curves to draw
+    with pytest.raises(TableError, match="no trial 'nine'"):
+        thesis_figures(loaded, pair(loaded).frame, tmp_path, ["nine"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.5, "0.5"), (9000.0, "9000"), (25_000.0, "25k"), (1.5e6, "1.5M"), (2e9, "2G")],
+)
+def test_numbers_of_an_axis_are_short(value, text):
+    assert short(value) == text

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.load import TableError, config_keys, export, load
+from analysis.export import export
+from analysis.load import TableError, config_keys, load
 from analysis.report import write
 from trainables.records import COLUMNS
 
@@ -76,7 +77,7 @@ def test_an_export_reads_back_unchanged(mixed, tmp_path, format):
     study = replace(mixed, manifest={"git": {"dirty": False}}, experiment="a: 1\r\nb: 'é'\n")
     files = export(study, tmp_path / "out", format)
     assert sorted(file.name for file in files) == sorted(
-        [f"trials.{format}", f"epochs.{format}", "manifest.json", "experiment.yaml"]
+        [*(f"{table}.{format}" for table in ("trials", "epochs", "pairs")), "manifest.json", "experiment.yaml"]
     )
     assert sorted(files) == sorted((tmp_path / "out").iterdir())  # nothing half-written is left
     again = load(tmp_path / "out")
@@ -164,7 +165,7 @@ def _folder(tmp_path: Path, case: str, trial, database) -> Path:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("nowhere", "nowhere is not a folder; give a study directory"),
+        ("nowhere", "nowhere is not a folder or table; give a study directory"),
         ("empty", "holds no study: neither study.sqlite"),
         ("half", r"epochs\.csv is missing beside the other table"),
         ("garbage parquet", r"trials\.parquet cannot be read: .*export the study again"),

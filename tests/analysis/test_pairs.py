@@ -113,7 +113,7 @@ def test_what_is_damaged_is_counted(trial, study):
     damaged = replace(loaded, trials=trials, epochs=pd.concat([rows[~short & ~both], double]))
     assert pair(damaged).dropped == {
         "the last epoch is missing": 2,
-        "duplicate rows for one arm and epoch": 1,
+        "an arm has several rows for one epoch": 1,
         "the configuration names no baseline or no treatment": 1,
     }
 

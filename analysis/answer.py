@@ -1,0 +1,107 @@
+"""The answer of ``filter-study gaps``: the verdict and the gap table, to be read or to be read in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.confirmations import claims, confirmations, unconfirmed
+from analysis.database import TableError
+from analysis.gaps import summarize
+from analysis.load import Study, config_keys
+from analysis.pairs import Pairs, pair
+from analysis.tables import gap_table, to_latex, to_markdown, to_records, to_text
+from analysis.verdict import verdict
+from trainables.records import METRICS
+
+HEADLINE = ("test_accuracy", "test_mean_loss", "test_q90_loss", "test_worst_loss", "cumulative_compute")
+"""The metrics shown where none is asked for."""
+
+Form = Literal["text", "markdown", "latex", "csv", "json"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gaps of a study are.
+
+    Attributes:
+        pairs: the comparisons that count.
+        verdict: what they allow to say, a sentence or caveat each.
+        summary: the statistics, as :func:`analysis.gaps.summarize` returns them.
+    """
+
+    pairs: Pairs
+    verdict: tuple[str, ...]
+    summary: pd.DataFrame
+
+
+def answer(
+    study: Study,
+    metrics: Sequence[str] = (),
+    by: Sequence[str] = (),
+    at: str = "final",
+    clock: str = "epochs",
+    against: str | None = None,
+    treatment: str | None = None,
+) -> Answer:
+    """The gaps of a study's comparisons.
+
+    Args:
+        study: its tables.
+        metrics: those to compare; by default :data:`HEADLINE`, as far as they were measured.
+        by: configuration keys to group by.
+        at: ``final``, ``best`` or an epoch's number; see :func:`analysis.pairs.pair`, as for the others.
+        clock: what both arms have spent alike.
+        against: the arm to take for the baseline.
+        treatment: the arm to take for the treatment.
+
+    Raises:
+        TableError: a name is unknown, or things do not go together; of several errors all are named.
+    """
+    arms = sorted(study.epochs["arm"].dropna().unique())
+    errors = [f"--metric {name} has no gap; one of {', '.join(METRICS)}" for name in metrics if name not in METRICS]
+    keys = config_keys(study.trials)
+    errors += [f"--by {key} is no key of this study; one of {', '.join(keys)}" for key in by if key not in keys]
+    if at not in ("final", "best") and not at.isdecimal():
+        errors.append(f"--at {at} must be final, best or an epoch's number")
+    if clock != "epochs" and at != "final":
+        errors.append(f"--clock {clock} goes with --at final only")
+    for option, arm in (("against", against), ("treatment", treatment)):
+        if arm is not None and arm not in arms:
+            errors.append(f"--{option} {arm} is no arm of this study; one of {', '.join(arms)}")
+    if errors:
+        raise TableError("\n".join(errors))
+    moment: Any = at if at in ("final", "best") else int(at)
+    pairs = pair(study, moment, clock, against, treatment)
+    measured = [name for name in HEADLINE if np.isfinite(pairs.frame[f"gap/{name}"]).any()]
+    shown = list(metrics) or measured or list(HEADLINE)
+    found = confirmations(study.path)
+    said = [
+        *verdict(pairs, np.random.default_rng(0), shown[0]).splitlines(),
+        *(claims(study, found, shown[0]) or unconfirmed(study)),
+    ]
+    return Answer(pairs, tuple(said), summarize(pairs.frame, shown, np.random.default_rng(0), by))
+
+
+def written(found: Answer, form: Form) -> str:
+    """An answer as text: sentences and table for people, unrounded numbers in the units of ``records`` for programs.
+
+    CSV has the table alone; JSON has it under ``gaps``, the sentences under ``verdict``, and what was compared.
+    """
+    if form == "csv":
+        return found.summary.to_csv(index=False)
+    if form == "json":
+        pairs = found.pairs
+        compared = {"at": pairs.at, "clock": pairs.clock, "dropped": pairs.dropped}
+        whole = {"verdict": found.verdict, **compared, "gaps": to_records(found.summary)}
+        return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    table = gap_table(found.summary)
+    if form == "latex":
+        return "".join(f"% {line}\n" for line in found.verdict) + to_latex(table)
+    write = to_markdown if form == "markdown" else to_text
+    return "\n".join(found.verdict) + f"\n\n{write(table)}"
