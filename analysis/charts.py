@@ -29,6 +29,8 @@ GROUPS = 24
 BASELINE, TREATMENT = "var(--baseline)", "var(--treatment)"
 OTHERS = ("var(--other-1)", "var(--other-2)", "var(--other-3)")
 TEXT, SOFT = "var(--text)", "var(--soft)"
+ROOM = {"padding": 22, "nice": False}
+"""Pixels beside the values of an axis, for what is written on them."""
 ONCE: Spec = {"values": [{}]}
 """Data of a mark that is drawn once, and not for each row."""
 
@@ -114,7 +116,7 @@ class Axis:
         """As Vega-Lite takes it."""
         scale: Spec = {"type": "log"} if self.log else {"zero": False}
         if self.domain:
-            scale |= {"domain": list(self.domain), "nice": not self.log}
+            scale |= {"domain": list(self.domain), "nice": not self.log and not self.whole}
         axis: Spec = {"format": self.format} if self.format else {"format": ",.4~r"} if self.log else {}
         axis |= {"tickMinStep": 1} if self.whole else {}
         if self.domain and len(ticks := self.ticks()) > 1 + self.log:
@@ -204,7 +206,8 @@ def forest_chart(
     ends = shown[["value", "low", "high"]].to_numpy(dtype="float64")
     ends = np.append(ends[np.isfinite(ends)], reference)
     whole = (float(ends.min()), float(ends.max())) if log else None
-    x = Axis("value", axis, log=log, domain=whole).channel() | ({} if log else {"scale": {"zero": reference == 0}})
+    x = Axis("value", axis, log=log, domain=whole).channel()
+    x["scale"] |= ROOM | ({} if log else {"zero": reference == 0})
     at = {name: of for name, of in x.items() if name != "field"} | {"datum": reference}
     y: Spec = {"field": "label", "type": "nominal", "scale": {"domain": list(shown["label"])}, "axis": {"title": None}}
     tooltip = [{"field": "label", "title": " "}, {"field": "said", "title": axis}]
@@ -249,10 +252,10 @@ def bars_chart(frame: pd.DataFrame, id: str, title: str, axis: str, about: str) 
     if not shown["value"].sum():
         return None
     y = {"field": "label", "type": "nominal", "scale": {"domain": list(shown["label"])}, "axis": {"title": None}}
-    value = Axis("value", axis, whole=True)
+    value = Axis("value", axis, whole=True, domain=(0, 1.15 * float(shown["value"].max())))
     spec = {
         "height": 28 * len(shown),
-        "encoding": {"y": y, "x": value.channel() | {"scale": {"zero": True}}},
+        "encoding": {"y": y, "x": value.channel()},
         "layer": [
             {
                 "mark": {"type": "bar", "color": TREATMENT},

@@ -191,7 +191,7 @@ def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
         rows.append(
             [
                 Cell(row["configuration"]),
-                *(Cell(label(row[key])) for key in keys),
+                *(_setting(row[key]) for key in keys),
                 Cell(amount(metric, row["searched"]), row["searched"]),
                 Cell(str(row["seeds"])),
                 Cell(amount(metric, row["mean"]), row["mean"]),
@@ -230,11 +230,18 @@ def _comparisons(found: Findings) -> Section:
         measured = [Cell(_percent(baseline), baseline), Cell(_percent(treatment), treatment)]
         measured.append(Cell(amount(HEADLINE, gap), gap))
         names = [Cell(label(trial["number"])), Cell(str(trial["status"]))]
-        rows.append([*names, *measured, *(Cell(label(trial[key])) for key in keys)])
+        rows.append([*names, *measured, *(_setting(trial[key]) for key in keys)])
     heads = ["Trial", "Status", "Baseline", "Treatment", "Gap", *keys]
     table = Table(f"All comparisons, with the {title(HEADLINE)} of both arms at the last epoch", heads, rows)
     shown: Block = capped(table) if rows else Text("The study has no trials yet.")
     return Section("comparisons", "All comparisons", "", [shown])
+
+
+def _setting(value: Any) -> Cell:
+    """A setting's value; numbers are sorted as such, and what is not set comes last."""
+    if value is None or pd.isna(value):
+        return Cell(label(value), math.nan)
+    return Cell(label(value), float(value) if isinstance(value, int | float) else None)
 
 
 def _examples(study: Study, chosen: Mapping[str, tuple[str, str]]) -> list[Section]:

@@ -6,10 +6,12 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from landscape import made_up
 
+from analysis.load import load
 from analysis.report import write
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -97,6 +99,13 @@ def report(tmp_path_factory):
     return write(unlearned, tmp_path_factory.mktemp("browser"), stills=False)
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The page of a study of 48 comparisons on real digits."""
+    landscape = Path(__file__).parent / "data" / "landscape"
+    return write(load(landscape), tmp_path_factory.mktemp("real"), stills=False)
+
+
 @contextmanager
 def shown(browser, report, size=SCREEN, scheme="light", **options):
     """The page with all its charts drawn; fails on anything in its console, and on any request."""
@@ -133,6 +142,16 @@ def test_every_chart_is_drawn_and_fits(browser, report, size, scheme):
         assert {pair: ratio for pair, ratio in contrasts.items() if ratio < 4.5} == {}
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 23, 27)"}[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [SCREEN, PHONE])
+def test_a_real_study_is_drawn_and_fits(browser, real, size, scheme):
+    with shown(browser, real, size, scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+        assert page.evaluate(ALL_SHOWN) == []
+        assert page.evaluate(EMPTY) == []
+        assert [ratio for ratio in page.evaluate(CONTRASTS).values() if ratio < 4.5] == []
 
 
 def test_charts_follow_the_colour_scheme_and_the_width(browser, report):
@@ -245,7 +264,7 @@ def test_a_choice_shows_one_alternative(browser, report):
         page.wait_for_selector("html[data-drawn]")
         assert choice.locator(".option:visible").count() == 1
         assert choice.get_by_role("region", name="Gap in test accuracy by model.name").is_visible()
-        labels = choice.locator(".option:visible .role-axis-label text").all_inner_texts()
+        labels = choice.locator(".option:visible .role-axis-label text").all_text_contents()
         assert HOSTILE in labels
 
 
@@ -273,7 +292,9 @@ def test_without_scripts_everything_but_charts_is_there(browser, report):
 
 def test_the_page_can_be_printed(browser, report):
     with shown(browser, report) as page:
+        page.set_viewport_size({"width": 760, "height": 1000})
         page.emulate_media(media="print", color_scheme="light")
+        assert page.evaluate("document.documentElement.scrollWidth") == 760
         regions = page.locator(".scroll")
         tall = "(all) => all.filter((element) => element.scrollHeight > element.clientHeight + 1).length"
         assert regions.evaluate_all(tall) == 0
