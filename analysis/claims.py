@@ -90,6 +90,8 @@ def compare(study: Study, metrics: Sequence[str] = METRICS, seed: int = 0) -> pd
         (what is known to differ).
     """
     frame = pair(study).frame
+    if frame.empty:  # with no trial at all, it lacks even the columns that name the arms
+        return pd.DataFrame(columns=list(TYPES)).astype(dict(TYPES))
     frame = frame[_filters(frame)].reset_index(drop=True)
     claims = published.claims()
     ours, theirs = _printed(frame), _printed(claims)

@@ -210,3 +210,8 @@ def test_order_of_rows_changes_nothing(gaps, random):
     pd.testing.assert_frame_equal(one, other)
     assert one["comparisons"].sum() == len(gaps)
     assert all(math.isfinite(value) for value in one["measured"])
+
+
+def test_a_study_without_trials_has_no_counterpart(study):
+    assert compare(study()).empty
+    assert list(compare(study())) == list(compare(thesis()))
