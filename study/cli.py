@@ -558,6 +558,42 @@ def published(
         print(write(claims.published_table(compared)), end="")
 
 
+@app.command()
+def bench(
+    suite: Annotated[Literal["all", "loop", "study", "analysis"], typer.Option(help="What to measure.")] = "all",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, numbers unrounded.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Measure this program on this machine, beside what is possible and beside what one would use instead.
+
+    loop: training against its bare steps and a common loop; study: the engine against a bare loop and plain Ray Tune;
+    analysis: 2 million rows. docs/performance.md says how to read it. Takes minutes; other work disturbs it.
+
+    Examples:
+
+    filter-study bench --suite loop
+
+    filter-study bench --json > bench.json
+    """
+    from study import bench as benches
+    from study.bench import engine, loop, tables
+    from trainables.comparison import resolve_device
+    from trainables.config import Runtime
+
+    if as_json and markdown:
+        raise typer.BadParameter("--json and --markdown do not go together; choose one")
+    chosen = resolve_device(Runtime(device=device))
+    suites = {"loop": lambda: loop.suite(chosen), "study": engine.suite, "analysis": tables.suite}
+    figures = []
+    for name in suites if suite == "all" else [suite]:
+        for figure in suites[name]():
+            err.print(f"{name}: {figure.name}", soft_wrap=True)
+            figures.append(figure)
+    form: benches.Form = "json" if as_json else "markdown" if markdown else "text"
+    print(benches.written(figures, benches.machine(), form), end="")
+
+
 def _beside(source: Path) -> Path:
     """The folder of a study that is named by itself or by one of its tables."""
     return source if source.is_dir() else source.parent

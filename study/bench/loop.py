@@ -1,0 +1,248 @@
+"""The suite ``loop``: training epochs beside their floors, and beside the loop that a user would write instead.
+
+The floor of an archetype's epoch is as many *bare steps*: forward, backward and optimizer step on one resident batch
+that is already augmented and normalized. That of a filtered epoch is as many *bare forwards* without gradients as it
+probed batches, and as many bare steps as it made updates. Everything else is overhead: order, gathering, augmentation,
+normalization, filtering, bookkeeping. Evaluation is measured apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, stopwatch
+from study.bench import peer as peers
+from study.cluster import available_cpus
+from trainables.augment import Augmentation
+from trainables.comparison import Arm
+from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
+from trainables.data import Dataset, Split, load
+from trainables.metrics import evaluate
+from trainables.samplers import Views
+from trainables.seeds import generator
+from trainables.train import train_epoch
+
+SUITE = "loop"
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """An epoch to be held against its floor.
+
+    Attributes:
+        model: its name.
+        pictures: real digits, or generated pictures of CIFAR's shape.
+        augmentation: of the training pictures.
+        batch_size: of updates and of raw batches.
+        batches: raw batches in an epoch.
+        epochs: trained beforehand, so that the filter turns away a realistic share.
+        rounds: how often it is timed.
+        archetype: limit of the archetype's epoch by its floor; None: there is none.
+        filtered: limit of the filtered epoch by its floor.
+    """
+
+    model: str
+    pictures: Literal["mnist5k", "generated"]
+    augmentation: Augmentation
+    batch_size: int
+    batches: int
+    epochs: int
+    rounds: int
+    archetype: float | None
+    filtered: float | None
+
+    def __str__(self) -> str:
+        augmented = "" if self.augmentation == "none" else f", {self.augmentation} augmentation"
+        return f"{self.model}, batch {self.batch_size}{augmented}"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """An epoch to be held against the peer's; ``least`` is how many times as fast it must be."""
+
+    model: str
+    augmentation: Augmentation
+    batch_size: int
+    batches: int
+    workers: int
+    rounds: int
+    least: float
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.augmentation.replace('none', 'no')} augmentation, batch {self.batch_size}"
+
+
+CPU_CASES = (
+    Case("ResNet18", "generated", "thesis", 16, 4, 1, 9, 1.05, 1.10),
+    Case("LeNet", "mnist5k", "none", 256, 10, 2, 15, 1.15, 1.2),
+    Case("LeNet", "mnist5k", "none", 64, 40, 2, 15, 1.15, 1.2),
+    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 40, 1.3, 1.4),
+    Case("FCNet100", "mnist5k", "none", 64, 40, 2, 40, 1.3, 1.4),
+    Case("FCNet100", "generated", "thesis", 256, 10, 2, 15, None, None),
+)
+CPU_RIVALS = (
+    Rival("LeNet", "none", 128, 200, 2, 5, 3.0),
+    Rival("FCNet100", "thesis", 128, 200, 2, 5, 3.0),
+)
+CUDA_CASES = (
+    Case("ResNet18", "generated", "thesis", 1024, 48, 3, 5, 1.05, 1.10),
+    Case("LeNet", "mnist5k", "none", 256, 10, 2, 40, 1.15, 1.2),
+    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 40, 1.3, 1.4),
+)
+CUDA_RIVALS = (Rival("ResNet18", "thesis", 1024, 48, 2, 3, 4.0),)
+
+
+def suite(
+    device: torch.device, cases: Sequence[Case] | None = None, rivals: Sequence[Rival] | None = None
+) -> Iterator[Figure]:
+    """The figures of the loop on ``device``, one after the other; under five minutes on two CPU cores.
+
+    torch gets as many threads as there are cores, on both sides of every ratio.
+    """
+    cuda = device.type == "cuda"
+    torch.set_num_threads(available_cpus())
+    for case in (CUDA_CASES if cuda else CPU_CASES) if cases is None else cases:
+        yield from floors(case, device)
+    for rival in (CUDA_RIVALS if cuda else CPU_RIVALS) if rivals is None else rivals:
+        yield rivalry(rival, device)
+
+
+def floors(case: Case, device: torch.device) -> Iterator[Figure]:
+    """The epochs of both arms by their floors, and what an evaluation costs beside them."""
+    data = _pictures(case, device)
+    config = _config(case.model, case.augmentation, case.batch_size)
+    for name, method in config.arms.items():
+        arm = Arm(name, method, config, data, device, {})
+        bare = Arm(name, method, config, data, device, {})
+        for epoch in range(1, case.epochs + 1):
+            train(arm, epoch)
+        start = deepcopy(arm.state_dict())
+        train(arm, case.epochs + 1)
+        probes, steps = arm.sampler.counts.raw_batches, arm.sampler.counts.steps
+        blocks = {
+            "epoch": Block(lambda arm=arm: train(arm, case.epochs + 1), _restored(arm, start)),  # type: ignore[misc]
+            "floor": Block(floor(bare, probes, steps), _restored(bare, start)),
+            "evaluation": Block(lambda arm=arm: _evaluate(arm)),  # type: ignore[misc]
+        }
+        times = in_turn(blocks, stopwatch(device), case.rounds)
+        limit = case.archetype if name == config.baseline else case.filtered
+        floor_is = f"{steps} bare steps" if name == config.baseline else f"{probes} bare forwards + {steps} bare steps"
+        yield ratio(
+            SUITE,
+            f"{name} epoch / floor: {case}",
+            times["epoch"],
+            times["floor"],
+            f"{floor_is}, {milliseconds(times['floor'])}; epoch {milliseconds(times['epoch'])}",
+            "at most" if limit else None,
+            limit,
+        )
+        yield amount(
+            SUITE,
+            f"evaluation's share of an epoch, {name}: {case}",
+            [100 * e / (e + t) for e, t in zip(times["evaluation"], times["epoch"], strict=True)],
+            "%",
+            f"train and test, {milliseconds(times['evaluation'])}; training {milliseconds(times['epoch'])}",
+        )
+
+
+def rivalry(rival: Rival, device: torch.device) -> Figure:
+    """The peer's epoch by the archetype's: how many times as fast ours is."""
+    data = generated(rival.batch_size * rival.batches, device)
+    config = _config(rival.model, rival.augmentation, rival.batch_size)
+    ours, theirs = (Arm("archetype", config.arms["archetype"], config, data, device, {}) for _ in range(2))
+    batches = peers.loader(data, rival.augmentation, rival.batch_size, rival.workers, config.seed)
+    blocks = {
+        "peer": Block(lambda: peers.train_epoch(batches, theirs.model, theirs.optimizer, device)),
+        "ours": Block(lambda: train(ours, 1)),
+    }
+    times = in_turn(blocks, stopwatch(device), rival.rounds)
+    samples = len(data.train.labels)
+    per_second = {side: samples / median(taken) for side, taken in times.items()}
+    return ratio(
+        SUITE,
+        f"times as fast as pytorch-cifar's loop: {rival}",
+        times["peer"],
+        times["ours"],
+        f"DataLoader, {rival.workers} workers, {per_second['peer']:,.0f} samples/s; ours {per_second['ours']:,.0f}",
+        "at least",
+        rival.least,
+    )
+
+
+def train(arm: Arm, epoch: int) -> None:
+    """One epoch of training as a comparison does it, without the evaluation after it."""
+    train_epoch(epoch, arm.sampler, arm.probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch)
+
+
+def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
+    """So many bare forwards and bare steps with an arm's model and optimizer, on its first batch.
+
+    The learning rate is 0: the same step over and over would overfit the batch until gradients are so small that a CPU
+    computes with them many times slower.
+    """
+    size = arm.config.batch_size
+    images, labels = arm.feed(Views.of(torch.arange(size, device=arm.device), 1))
+
+    def run() -> None:
+        for group in arm.optimizer.param_groups:
+            group["lr"] = 0.0
+        arm.model.eval()
+        with torch.no_grad():
+            for _ in range(probes):
+                arm.model(images)
+        arm.model.train()
+        for _ in range(steps):
+            loss = cross_entropy(arm.model(images), labels)
+            arm.optimizer.zero_grad()
+            loss.backward()
+            arm.optimizer.step()
+
+    return run
+
+
+def _evaluate(arm: Arm) -> None:
+    for split in (arm.data.train, arm.data.test):
+        evaluate(arm.model, arm.data, split)
+
+
+def _restored(arm: Arm, state: dict[str, object]) -> Callable[[], None]:
+    return lambda: arm.load_state_dict(deepcopy(state))
+
+
+def _config(model: str, augmentation: Augmentation, batch_size: int) -> TrialConfig:
+    """Both arms on whatever pictures; of the data set's name only its colours are used."""
+    return TrialConfig(
+        dataset=DatasetConfig(name="cifar10"),
+        model=ModelConfig(name=model),
+        augmentation=augmentation,
+        optimizer=SGD(lr=0.05),
+        batch_size=batch_size,
+    )
+
+
+def _pictures(case: Case, device: torch.device) -> Dataset:
+    size = case.batch_size * case.batches
+    if case.pictures == "generated":
+        return generated(size, device)
+    return load(DatasetConfig(name="mnist5k", validation_fraction=0, samples_per_class=size // CLASSES), "", device)
+
+
+def generated(size: int, device: torch.device) -> Dataset:
+    """So many training pictures of CIFAR's shape and a fifth as many for the test: noise over a pattern per class."""
+    stream = generator(0, "pictures")
+    patterns = torch.randint(64, 192, (CLASSES, 3, 32, 32), generator=stream)
+    splits = []
+    for count in (size, max(size // 5, 1)):
+        labels = torch.randint(CLASSES, (count,), generator=stream)
+        noise = torch.randint(-64, 64, (count, 3, 32, 32), generator=stream)
+        splits.append(Split((patterns[labels] + noise).to(torch.uint8), labels).to(device))
+    half = torch.full((3, 1, 1), 0.5, device=device)
+    return Dataset(splits[0], None, splits[1], CLASSES, half, half / 2)
