@@ -14,7 +14,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from analysis.load import Study, config_keys, export, load
+from analysis.export import export
+from analysis.load import Study, config_keys, load
 from study import cluster, folder, preflight, runner
 from study.display import NoDisplay
 from study.experiment import Experiment
