@@ -55,6 +55,8 @@ class Queue(SearchAlgorithm):
         history: what earlier runs have recorded; ended comparisons are told, others come first.
         trainable_config: the configuration that the trainable gets for a comparison.
         reject: is told of a configuration that cannot be, and why; it counts as failed.
+        slots: comparisons that fit side by side. So many are handed out at first, that their workers start together;
+            from then on one is kept ahead, so that the proposer knows as much as it can.
     """
 
     def __init__(
@@ -64,11 +66,15 @@ class Queue(SearchAlgorithm):
         history: History,
         trainable_config: Callable[[Planned], dict[str, Any]],
         reject: Callable[[Planned, str], None],
+        slots: int,
     ) -> None:
         self._proposer = proposer
         self._seeds = seeds
         self._trainable_config = trainable_config
         self._reject = reject
+        self._slots = slots
+        self._ahead: set[str] = set()
+        self._training: set[str] = set()
         self._place = 0
         self._waiting: deque[Planned] = deque()
         self._numbers: dict[str, int] = {}
@@ -91,7 +97,9 @@ class Queue(SearchAlgorithm):
         (self._experiment,) = experiments
 
     def next_trial(self) -> Trial | None:
-        """The next comparison; None when there are no more."""
+        """The next comparison; None when there are no more, or none is wanted yet."""
+        if len(self._ahead) >= max(self._slots - len(self._training), 1):
+            return None
         while not self._waiting:
             config = self._proposer.ask()
             if config is None:
@@ -99,6 +107,7 @@ class Queue(SearchAlgorithm):
                 return None
             self._plan(config)
         planned = self._waiting.popleft()
+        self._ahead.add(planned.trial_id)
         self._numbers[planned.trial_id] = planned.number
         self._curves.setdefault(planned.trial_id, {})
         self._started.setdefault(planned.trial_id, time.time())
@@ -117,6 +126,8 @@ class Queue(SearchAlgorithm):
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """An epoch of a comparison that goes on."""
+        self._ahead.discard(trial_id)
+        self._training.add(trial_id)
         self._curves[trial_id][result["epoch"]] = result["objectives"]
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -129,6 +140,8 @@ class Queue(SearchAlgorithm):
         self._end(self._numbers[trial_id], trial_id, "stopped" if status == "running" else status, time.time())
 
     def _end(self, number: int, trial_id: str, status: str, ended: float) -> None:
+        self._ahead.discard(trial_id)
+        self._training.discard(trial_id)
         place, seed = divmod(number, self._seeds)
         outcome = Outcome(trial_id, status, self._curves.pop(trial_id, {}), self._started.get(trial_id, ended), ended)
         outcomes = self._outcomes.setdefault(place, {})

@@ -179,10 +179,14 @@ def tuner(
             Checkpoints(f"{root}/{trial_id}").remove()
 
     proposer = _proposer(experiment, folder, history, say)
+    slots = max(cluster.slots(cluster.nodes(), experiment.resources.cpu, experiment.resources.gpu), 1)
+    # With one pending trial at a time, Tune gives a trial whose worker is still starting the worker of one that has
+    # ended, and drops the new one: where comparisons are shorter than a start, only one would ever train at a time.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     return tune.Tuner(
         tune.with_resources(ComparisonTrainable, {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject),
+            search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject, slots),
             scheduler=scheduler,
             num_samples=experiment.trials,
             reuse_actors=True,

@@ -64,6 +64,7 @@ def queue(specification: TuneExperiment) -> MakeQueue:
         seeds: int = 1,
         history: History | None = None,
         rejected: list[tuple[Planned, str]] | None = None,
+        slots: int = 1000,
     ) -> Queue:
         made = Queue(
             proposer,
@@ -71,6 +72,7 @@ def queue(specification: TuneExperiment) -> MakeQueue:
             history or History(),
             lambda planned: {"number": planned.number, "trial": dict(planned.config), "planned": planned},
             lambda planned, reason: (rejected if rejected is not None else []).append((planned, reason)),
+            slots,
         )
         made.add_configurations([specification])
         return made
@@ -121,6 +123,23 @@ def test_the_queue_is_finished_when_nothing_is_left_and_not_before(queue: MakeQu
     assert made.next_trial() is None
     assert made.is_finished()
     assert made.__getstate__() == {}
+
+
+def test_workers_start_together_and_then_one_comparison_is_kept_ahead(queue: MakeQueue) -> None:
+    made = queue(Proposed(*({"epochs": number} for number in range(3, 10))), slots=2)
+    first, second = trials(made)
+    made.on_trial_result(first.trial_id, result(0, 0.1))
+    assert list(trials(made)) == []  # the other worker has yet to start
+    made.on_trial_result(second.trial_id, result(0, 0.1))
+    (third,) = trials(made)
+    made.on_trial_complete(first.trial_id, result(3, 0.2, status="finished"))
+    assert list(trials(made)) == []  # the third takes the worker of the first
+    made.on_trial_complete(second.trial_id, error=True)
+    (fourth,) = trials(made)  # for now two workers have nothing that has begun
+    made.on_trial_result(third.trial_id, result(0, 0.1))
+    made.on_trial_result(fourth.trial_id, result(0, 0.1))
+    assert len(list(trials(made))) == 1
+    assert not made.is_finished()
 
 
 # -------------------------------------------------------------------------------------------------------------- telling
