@@ -266,8 +266,8 @@ def _find(trials: pd.DataFrame, epochs: pd.DataFrame, at: Literal["final", "best
     found = {role: _Places(row, row, np.zeros(n)) for role, row in rows.items()}
     if clock != "epochs":
         found = _at_equal(sides, epochs[CLOCKS[clock]].to_numpy("float64", na_value=np.nan), epoch, clock, drop)
-    loss, everywhere = epochs["train_mean_loss"], np.arange(n)
-    lost = {role: ~np.isfinite(_read(loss, places, everywhere)) for role, places in found.items()}
+    bad, everywhere = pd.Series(without_loss(epochs), epochs.index), np.arange(n)
+    lost = {role: _read(bad, places, everywhere) != 0 for role, places in found.items()}
     for which in (SIDES, SIDES[:1], SIDES[1:]):
         named = zip(*(names[role].astype("object") for role in which), strict=True)
         why = np.array([f"diverged: {', '.join(map(str, of_trial))}" for of_trial in named], dtype="object")
@@ -275,11 +275,17 @@ def _find(trials: pd.DataFrame, epochs: pd.DataFrame, at: Literal["final", "best
     return _Found(reasons, found)
 
 
+def without_loss(rows: pd.DataFrame) -> Bools:
+    """Which epoch rows have a training loss that is not finite; where training was not measured, none is missing."""
+    loss = rows["train_mean_loss"].to_numpy("float64", na_value=np.nan)
+    return ~np.isfinite(loss) & rows["train_accuracy"].notna().to_numpy("bool")
+
+
 def _endings(trials: pd.DataFrame, status: Any, trial: Ints, epochs: pd.DataFrame) -> Objects:
     """In words, for each trial, why one of its status has no final gap."""
     words = {"running": "still running", "stopped": STATUSES["stopped"]}
     ended = np.array([words.get(str(one), str(one)) for one in status], dtype="object")
-    bad = ~np.isfinite(epochs["train_mean_loss"].to_numpy("float64")) & (trial >= 0)
+    bad = without_loss(epochs) & (trial >= 0)
     bad[bad] = status[trial[bad]] == "diverged"
     arms = pd.DataFrame({"trial": trial[bad], "arm": epochs["arm"].to_numpy("object")[bad]}).drop_duplicates()
     joined = arms.sort_values("arm").groupby("trial")["arm"].agg(", ".join)

@@ -26,7 +26,7 @@ from scipy import stats
 
 from analysis.database import TableError
 from analysis.load import Study, config_keys
-from analysis.pairs import SIDES, STUDY, Bools, Floats, Ints
+from analysis.pairs import SIDES, STUDY, Bools, Floats, Ints, without_loss
 from analysis.statistics import configurations, holm, units
 from trainables.records import CLOCKS
 
@@ -161,7 +161,7 @@ def _watched(study: Study, against: str | None) -> tuple[pd.DataFrame, dict[str,
     trial = pd.Index(trials["trial_id"]).get_indexer(pd.Index(study.epochs["trial_id"]))
     arm, arms = pd.factorize(study.epochs["arm"])
     epoch = study.epochs["epoch"].to_numpy("int64")
-    finite = np.isfinite(study.epochs["train_mean_loss"].to_numpy("float64", na_value=np.nan))
+    lost = without_loss(study.epochs)
     usable = np.ones(n, dtype="bool")
     lengths = np.zeros(n, dtype="int64")
     sides = {}
@@ -175,7 +175,7 @@ def _watched(study: Study, against: str | None) -> tuple[pd.DataFrame, dict[str,
         last = np.full(n, -1)
         last[trial[rows]] = rows
         diverged = (last >= 0) & (trials["status"] == "diverged").to_numpy("bool")
-        diverged[diverged] = ~finite[last[diverged]]
+        diverged[diverged] = lost[last[diverged]]
         sides[role] = _Side(rows, trial[rows], diverged)
         usable &= last >= 0
         usable[trial[rows[1:][order[1:] == order[:-1]]]] = False  # which of two rows of one epoch holds is not known

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.database import TableError
 from analysis.gaps import amount, bins, label, p_value, title
 from analysis.load import Study
-from analysis.pairs import SIDES, pair
+from analysis.pairs import SIDES, pair, without_loss
 from analysis.statistics import configurations
 
 THESIS_METRICS = {
@@ -121,7 +121,7 @@ def thesis_form(source: Study | pd.DataFrame, by: Sequence[str]) -> pd.DataFrame
     else:
         ends = {side: {name: frame[f"{side}/{name}"] for name in measured} for side in SIDES}
         rows = pd.concat([named.assign(arm=frame[side], **ends[side]) for side in SIDES])
-    rows = rows[np.isfinite(rows["train_mean_loss"].to_numpy("float64"))]
+    rows = rows[~without_loss(rows)]
     first = [name for side in SIDES for name in sorted(frame[side].unique())]
     order = dict.fromkeys([*first, *sorted(rows["arm"].unique())])
     rows = rows.assign(arm=pd.Categorical(rows["arm"], categories=list(order), ordered=True))

@@ -331,6 +331,18 @@ def _metric_errors(experiment: Experiment) -> list[str]:
                 f"{where}.metric: {metric!r} needs a validation set, and dataset.validation_fraction is 0; "
                 "set it above 0, or take a train_ or test_ metric"
             )
+        if column.startswith("train_") and (values := _train_evaluations(experiment) - {1}):
+            errors.append(
+                f"{where}.metric: {metric!r} is to be known after every epoch, and evaluate.train is {_one(values)}; "
+                "set it to 1, or take a validation_ metric"
+            )
+    seldom = _train_evaluations(experiment) - {1, "running"}
+    if seldom and experiment.objective.baseline_floor > 0 and not _has_validation(experiment):
+        errors.append(
+            f"objective.baseline_floor: {experiment.objective.baseline_floor} is asked of training accuracy where "
+            f"dataset.validation_fraction is 0, and evaluate.train is {_one(seldom)}; set evaluate.train to 1 or "
+            "running, or hold out a validation set"
+        )
     if experiment.scheduler.name != "none" and experiment.scheduler.metric is None and len(looked_at) > 1:
         errors.append(
             f"scheduler.metric: is missing: {experiment.scheduler.name} needs one number, and there are several "
@@ -451,6 +463,14 @@ def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
 
 def _has_validation(experiment: Experiment) -> bool:
     return all(TrialConfig.from_dotted(corner).dataset.validation_fraction > 0 for corner in experiment.corners())
+
+
+def _train_evaluations(experiment: Experiment) -> set[int | str]:
+    return {TrialConfig.from_dotted(corner).evaluate.train for corner in experiment.corners()}
+
+
+def _one(values: set[int | str]) -> str:
+    return " or ".join(sorted(map(str, values)))
 
 
 def _space(section: Any, errors: list[str]) -> Space:

@@ -9,8 +9,9 @@ waits for the device.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -52,8 +53,14 @@ def augment(
         shift=((2 * u[:, 4:6] - 1) * 0.1 * size).round(),
         scale=0.9 + 0.2 * u[:, 6],
     )
-    order = torch.tensor(_ORDERS, device=images.device)[(u[:, 7] * len(_ORDERS)).long()]
+    order = _constant(_ORDERS, torch.int64, images.device)[(u[:, 7] * len(_ORDERS)).long()]
     return jitter(moved, factors=0.5 + u[:, 8:11], hue=(u[:, 11] - 0.5) * 0.1, order=order)
+
+
+@lru_cache
+def _constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of these values, brought to the device once: each time would be a wait for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _crop(u: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
@@ -149,7 +156,7 @@ def _blend(
     """torchvision's ``adjust_brightness``, ``adjust_contrast`` or ``adjust_saturation``, by sample; inactive:
     unchanged.
     """
-    weights = images.new_tensor((0.2989, 0.587, 0.114)).view(1, 3, 1, 1)
+    weights = _constant((0.2989, 0.587, 0.114), images.dtype, images.device).view(1, 3, 1, 1)
     gray = (images * weights).sum(1, keepdim=True)
     kind, active = kind.view(-1, 1, 1, 1), active.view(-1, 1, 1, 1)
     base = torch.where(kind == _CONTRAST, gray.mean((2, 3), keepdim=True), gray)

@@ -15,9 +15,10 @@ from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
 from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
-from trainables.metrics import evaluate
+from trainables.metrics import evaluate, judge
+from trainables.precision import place, set_float32
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
-from trainables.samplers import Sampler, Views
+from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import derive, generator, permutation
 from trainables.train import Stopwatch, prober, train_epoch
 
@@ -31,6 +32,11 @@ class Arm:
 
     Initial weights, order and augmentation come from streams of the trial's seed alone, so all arms of a trial share
     them.
+
+    Attributes:
+        probed: what the last epoch's probes said.
+        trained: what its updates' own forward passes said.
+        suspect: whether the training loss is not finite, be it measured or that of the epoch's own forward passes.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Arm:
         self.device = device
         channels = data.train.images.shape[1]
         weights = generator(config.seed, "weights")
-        self.model = models.build(config.model, channels, data.classes, weights).to(device)
+        self.model = place(models.build(config.model, channels, data.classes, weights), config.precision, device)
         self.optimizer = optimizers.build(config.optimizer, self.model.parameters())
         self.sampler = samplers.build(
             method,
@@ -61,15 +67,20 @@ class Arm:
             epochs=config.epochs,
         )
         self.stopwatch = Stopwatch(device)
-        probed = {"trained": self.feed, "fresh": self.feed_fresh, "clean": self.feed_clean}[method.probe_view]
-        self.probe = prober(self.model, probed, method.probe_mode == "train", self.stopwatch)
+        self.probed: list[ProbeResult] = []
+        self.trained: list[ProbeResult] = []
+        view = {"trained": self.feed, "fresh": self.feed_fresh, "clean": self.feed_clean}[method.probe_view]
+        self.probe = prober(self.model, view, method.probe_mode == "train", self.stopwatch, self.probed.append)
         self.totals: Counter[str] = Counter()
+        self.suspect = False
         self._augmentation_seed = derive(config.seed, "augmentation")
 
     def feed(self, views: Views) -> tuple[Tensor, Tensor]:
         """The normalized pictures that ``views`` stand for, and their labels."""
-        images, labels = self.data.train.select(views.index)
         assert self.config.augmentation is not None
+        if self.config.augmentation == "none":
+            return self.feed_clean(views)
+        images, labels = self.data.train.select(views.index)
         pixels = augment(images, views.index, views.epoch, self._augmentation_seed, self.config.augmentation)
         return self.data.normalize(pixels), labels
 
@@ -79,8 +90,7 @@ class Arm:
 
     def feed_clean(self, views: Views) -> tuple[Tensor, Tensor]:
         """The same samples without augmentation."""
-        images, labels = self.data.train.select(views.index)
-        return self.data.normalize(images.float() / 255), labels
+        return self.data.clean("train", views.index), self.data.train.labels.index_select(0, views.index)
 
     def advance(self, epoch: int) -> Row:
         """Train for ``epoch`` (counted from 1; 0 trains nothing), measure, and return the epoch's row."""
@@ -89,9 +99,20 @@ class Arm:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.probed.clear()
+        self.trained.clear()
         if epoch > 0:
-            train_epoch(epoch, self.sampler, self.probe, self.feed, self.model, self.optimizer, self.stopwatch)
-        evaluations = self._evaluate()
+            train_epoch(
+                epoch,
+                self.sampler,
+                self.probe,
+                self.feed,
+                self.model,
+                self.optimizer,
+                self.stopwatch,
+                self.trained.append,
+            )
+        evaluations = self._evaluations(epoch)
         sums = self._sums(trained=epoch > 0)
         self.totals.update(sums)
         decided = sums["samples_kept"] + sums["samples_rejected"]
@@ -108,12 +129,34 @@ class Arm:
             **telemetry.read(self.device),
         }
 
-    def _evaluate(self) -> dict[str, float | None]:
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The columns of one split, by the model as it is."""
+        with self.stopwatch.measure("evaluate"):
+            return _columns(split, evaluate(self.model, self.data, split))
+
+    def running(self) -> dict[str, float]:
+        """The columns of the training set as the last epoch's own forward passes have it; none if there was none.
+
+        Of all that was probed; of an arm that probes nothing, what was trained on, before its update. Not what
+        :meth:`evaluate` measures: it is of the epoch's many models, on the pictures and in the mode that they were
+        probed or trained on, and only of samples that the method drew.
+        """
+        if not (seen := self.probed or self.trained):
+            return {}
+        with self.stopwatch.measure("evaluate"):
+            whole = ProbeResult.join(seen)
+            return _columns("train", judge(whole.logits, whole.labels))
+
+    def _evaluations(self, epoch: int) -> dict[str, float | None]:
+        due = self.config.evaluate.due(epoch, self.config.epochs)
+        train = self.evaluate("train") if due else self.running()
+        self.suspect = not math.isfinite(train.get("train_mean_loss", 0.0))
         values: dict[str, float | None] = {column.name: None for column in EVALUATIONS}
-        for split, samples in self.data.splits():
-            with self.stopwatch.measure("evaluate"):
-                metrics = evaluate(self.model, self.data, samples)
-            values |= {f"{split}_{name}": value for name, value in metrics.items()}
+        if due or self.config.evaluate.train == "running":
+            values |= train
+        for split, _ in self.data.splits():
+            if split != "train":
+                values |= self.evaluate(split)
         return values
 
     def _sums(self, trained: bool) -> dict[str, Any]:
@@ -168,6 +211,9 @@ class Comparison:
             raise RuntimeError(f"the comparison is over: {self.epoch} of {self.config.epochs} epochs, {self.diverged=}")
         self.epoch += 1
         rows = [arm.advance(self.epoch) for arm in self.arms]
+        if any(arm.suspect for arm in self.arms):  # it may end here, and all arms are measured at the end
+            for arm, row in zip(self.arms, rows, strict=True):
+                row |= arm.evaluate("train") if row["train_mean_loss"] is None else {}
         self.diverged = diverged(rows)
         return rows
 
@@ -256,9 +302,11 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
     Raises:
         DatasetError: the data set is missing, damaged or too small.
         DeviceError: CUDA is asked for and not there.
+        PrecisionError: the device does not compute in the precision that is asked for.
     """
     torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime)
+    set_float32(config.precision, device)
     return Comparison(config, load(config.dataset, runtime.data_dir, device), device)
 
 
@@ -271,20 +319,29 @@ def resolve_device(runtime: Runtime) -> torch.device:
 
 
 def diverged(rows: Iterable[Row]) -> list[str]:
-    """The arms whose mean training loss is not finite."""
+    """The arms whose mean training loss is not finite; one that was not measured has not diverged."""
     return [str(row["arm"]) for row in rows if not math.isfinite(float(row["train_mean_loss"] or 0))]
 
 
-def dead(rows: Iterable[Row], chance: float, settings: DeadRun) -> str | None:
+def _columns(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{split}_{name}": value for name, value in metrics.items()}
+
+
+def dead(rows: Iterable[Row], chance: float, settings: DeadRun, every: int = 1) -> str | None:
     """Why a comparison with these rows of its last epoch is given up; None where an arm learns, or may yet.
 
-    ``chance`` is the accuracy of always naming the most frequent class.
+    It is looked at once: after ``settings.epochs``, or the first epoch from there on at which training accuracy is
+    measured, which is ``every`` how many epochs. ``chance`` is the accuracy of always naming the most frequent class.
     """
-    accuracies = [float(row["train_accuracy"] or 0) for row in rows if settings.epochs == row["epoch"]]
+    if settings.epochs is None:
+        return None
+    epoch = math.ceil(settings.epochs / every) * every
+    of_arms = [row["train_accuracy"] for row in rows if row["epoch"] == epoch]
+    accuracies = [float(accuracy) for accuracy in of_arms if accuracy is not None]
     if not accuracies or max(accuracies) > chance + settings.margin:
         return None
     return (
-        f"dead: after epoch {settings.epochs} no arm's training accuracy is over {chance + settings.margin:.3f} "
+        f"dead: after epoch {epoch} no arm's training accuracy is over {chance + settings.margin:.3f} "
         f"(dead_run: chance {chance:.3f} + margin {settings.margin})"
     )
 

@@ -303,6 +303,25 @@ class MethodConfig(Frozen):
         return self
 
 
+class EvaluationConfig(Frozen):
+    """How often the training set is measured; validation and test sets are measured after every epoch."""
+
+    train: PositiveInt | Literal["running"] = Field(
+        1,
+        description="every how many epochs, beside the first and the last: 1 is the thesis's protocol; running: never, "
+        "train metrics are those of training's own forward passes instead (of its probes, where an arm probes)",
+    )
+
+    @property
+    def every(self) -> int:
+        """Every how many epochs there are train metrics."""
+        return 1 if self.train == "running" else self.train
+
+    def due(self, epoch: int, epochs: int) -> bool:
+        """Whether the training set is measured after ``epoch`` of ``epochs``, counted from 0, which always is."""
+        return epoch == 0 or (self.train != "running" and (epoch % self.train == 0 or epoch == epochs))
+
+
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_+-]*$")]
 
 
@@ -318,6 +337,10 @@ class TrialConfig(Frozen):
     schedule: ScheduleConfig = Constant()
     batch_size: PositiveInt = 1024
     epochs: PositiveInt = 300
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="arithmetic of every arm's forward and backward passes; tf32 is for CUDA alone"
+    )
+    evaluate: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0, description="of initial weights, order and augmentation, shared by all arms")
     arms: dict[ArmName, MethodConfig] = Field(
         default_factory=lambda: {name: MethodConfig.model_validate(ARMS[name]) for name in ("archetype", "filtered")},

@@ -13,9 +13,9 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,10 @@ CLASSES = {"mnist5k": 10, "mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifa
 CHANNELS = {"mnist5k": 1, "mnist": 1, "fashion_mnist": 1, "cifar10": 3, "cifar100": 3}
 
 
+RESIDENT = 2**28
+"""Bytes that a split's normalized pictures may take to be kept beside its uint8 ones: 256 MiB, all of MNIST."""
+
+
 class DatasetError(ValueError):
     """A data set is missing, damaged, or smaller than what was asked of it."""
 
@@ -60,7 +64,7 @@ class Split(NamedTuple):
 
     def select(self, indices: Int64[Tensor, " m"]) -> Split:
         """The samples at ``indices``, in that order."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images.index_select(0, indices), self.labels.index_select(0, indices))
 
     def to(self, device: torch.device) -> Split:
         """The split on ``device``."""
@@ -88,6 +92,24 @@ class Dataset:
     def normalize(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n c 32 32"]:
         """Pictures in [0, 1] brought to mean 0 and deviation 1."""
         return (images - self.mean) / self.std
+
+    def clean(self, name: str, which: slice | Int64[Tensor, " m"]) -> Float[Tensor, "m c 32 32"]:
+        """The normalized pictures of the split ``name`` in a slice or at positions, without augmentation."""
+        kept = self._normalized.get(name)
+        if kept is None:
+            images = dict(self.splits())[name].images
+            return self.normalize(_at(images, which).float() / 255)
+        return _at(kept, which)
+
+    @cached_property
+    def _normalized(self) -> Mapping[str, Float[Tensor, "n c 32 32"]]:
+        """All pictures of the splits whose floats take no more than :data:`RESIDENT` bytes."""
+        small = [(name, split.images) for name, split in self.splits() if 4 * split.images.numel() <= RESIDENT]
+        return {name: self.normalize(images.float() / 255) for name, images in small}
+
+
+def _at(images: Tensor, which: slice | Int64[Tensor, " m"]) -> Tensor:
+    return images[which] if isinstance(which, slice) else images.index_select(0, which)
 
 
 @lru_cache(maxsize=4)

@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainables.data import Dataset, Split
+from trainables.data import Dataset
 from trainables.records import EVALUATION_METRICS
 
-CHUNK = 2048
-"""Samples evaluated at once; the result does not depend on the order of samples, only on this."""
+CHUNK = {"cpu": 256, "cuda": 2048}
+"""Samples evaluated at once, by device: what the caches hold, or what keeps all of a GPU busy."""
 
 
 def summarize(losses: Float[Tensor, " n"], correct: Bool[Tensor, " n"]) -> dict[str, float]:
@@ -32,19 +32,15 @@ def summarize(losses: Float[Tensor, " n"], correct: Bool[Tensor, " n"]) -> dict[
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset, split: Split) -> dict[str, float]:
-    """The metrics of ``model`` in evaluation mode on the clean pictures of ``split``."""
+def evaluate(model: nn.Module, data: Dataset, split: str) -> dict[str, float]:
+    """The metrics of ``model`` in evaluation mode on the clean pictures of the split of that name."""
     model.eval()
-    losses, correct = [], []
-    for images, labels in zip(split.images.split(CHUNK), split.labels.split(CHUNK), strict=True):
-        chunk_losses, chunk_correct = judge(model(data.normalize(images.float() / 255)), labels)
-        losses.append(chunk_losses)
-        correct.append(chunk_correct)
-    return summarize(torch.cat(losses), torch.cat(correct))
+    labels = dict(data.splits())[split].labels
+    size = CHUNK[labels.device.type]
+    logits = [model(data.clean(split, slice(start, start + size))) for start in range(0, len(labels), size)]
+    return judge(torch.cat(logits), labels)
 
 
-def judge(
-    logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Each sample's cross-entropy in nats, and whether it is classified correctly."""
-    return cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels
+def judge(logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
+    """The metrics of a model that says ``logits`` of samples with these labels."""
+    return summarize(cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels)

@@ -13,7 +13,7 @@ from trainables.config import OptimizerConfig, ScheduleConfig
 
 
 def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """torch's optimizer of that name with those settings."""
+    """torch's optimizer of that name with those settings, fused: one kernel updates all parameters."""
     match settings:
         case config.SGD():
             return torch.optim.SGD(
@@ -22,6 +22,7 @@ def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.o
                 momentum=settings.momentum,
                 nesterov=settings.nesterov,
                 weight_decay=settings.weight_decay,
+                fused=True,
             )
         case config.Adam():
             return torch.optim.Adam(
@@ -29,6 +30,7 @@ def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.o
                 lr=settings.lr,
                 amsgrad=settings.amsgrad,
                 weight_decay=settings.weight_decay,
+                fused=True,
             )
         case config.AdamW():
             return torch.optim.AdamW(
@@ -36,6 +38,7 @@ def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.o
                 lr=settings.lr,
                 amsgrad=settings.amsgrad,
                 weight_decay=settings.weight_decay,
+                fused=True,
             )
 
 

@@ -18,6 +18,7 @@ from ray import tune
 from trainables.checkpoints import Checkpoints, is_uri
 from trainables.comparison import dead, prepare, report
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
+from trainables.records import Row
 
 CHECKPOINT = "comparison.pt"
 HANG = "hang.txt"
@@ -77,7 +78,7 @@ class ComparisonTrainable(tune.Trainable):
         status, reason = self.comparison.status, self.comparison.reason
         if status == "diverged":
             objectives = [float("nan")] * len(objectives)
-        elif status == "running" and (reason := dead(rows, self.comparison.chance, self.dead_run)):
+        elif status == "running" and (reason := self._dead(rows)):
             status = "stopped"
         return {
             "rows": before + rows,
@@ -91,6 +92,9 @@ class ComparisonTrainable(tune.Trainable):
             "done": status != "running",
             **metrics,
         }
+
+    def _dead(self, rows: list[Row]) -> str | None:
+        return dead(rows, self.comparison.chance, self.dead_run, self.trial.evaluate.every)
 
     def _refusal(self, error: Exception) -> dict[str, Any]:
         """The one result of a comparison that cannot be; what may go better another time is raised."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Literal
 
@@ -24,7 +25,6 @@ from trainables.augment import Augmentation
 from trainables.comparison import Arm
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
-from trainables.metrics import evaluate
 from trainables.samplers import Views
 from trainables.seeds import generator
 from trainables.train import train_epoch
@@ -128,9 +128,10 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
         train(arm, case.epochs + 1)
         probes, steps = arm.sampler.counts.raw_batches, arm.sampler.counts.steps
         blocks = {
-            "epoch": Block(lambda arm=arm: train(arm, case.epochs + 1), _restored(arm, start)),  # type: ignore[misc]
+            "epoch": Block(partial(train, arm, case.epochs + 1), _restored(arm, start)),
             "floor": Block(floor(bare, probes, steps), _restored(bare, start)),
-            "evaluation": Block(lambda arm=arm: _evaluate(arm)),  # type: ignore[misc]
+            "running": Block(partial(_measure_running, arm)),
+            "evaluation": Block(partial(_measure, arm)),
         }
         times = in_turn(blocks, stopwatch(device), case.rounds)
         limit = case.archetype if name == config.baseline else case.filtered
@@ -144,13 +145,14 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
             "at most" if limit else None,
             limit,
         )
-        yield amount(
-            SUITE,
-            f"evaluation's share of an epoch, {name}: {case}",
-            [100 * e / (e + t) for e, t in zip(times["evaluation"], times["epoch"], strict=True)],
-            "%",
-            f"train and test, {milliseconds(times['evaluation'])}; training {milliseconds(times['epoch'])}",
-        )
+        for kind, which in (("evaluation", "train and test whole"), ("running", "evaluate.train: running")):
+            yield amount(
+                SUITE,
+                f"share of an epoch that is evaluation, {which}: {name}, {case}",
+                [100 * e / (e + t) for e, t in zip(times[kind], times["epoch"], strict=True)],
+                "%",
+                f"evaluation {milliseconds(times[kind])}; training {milliseconds(times['epoch'])}",
+            )
 
 
 def rivalry(rival: Rival, device: torch.device) -> Figure:
@@ -179,7 +181,9 @@ def rivalry(rival: Rival, device: torch.device) -> Figure:
 
 def train(arm: Arm, epoch: int) -> None:
     """One epoch of training as a comparison does it, without the evaluation after it."""
-    train_epoch(epoch, arm.sampler, arm.probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch)
+    arm.probed.clear()
+    arm.trained.clear()
+    train_epoch(epoch, arm.sampler, arm.probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch, arm.trained.append)
 
 
 def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
@@ -208,9 +212,16 @@ def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
     return run
 
 
-def _evaluate(arm: Arm) -> None:
-    for split in (arm.data.train, arm.data.test):
-        evaluate(arm.model, arm.data, split)
+def _measure(arm: Arm) -> None:
+    """What is measured after an epoch: the test set, and the training set whole."""
+    arm.evaluate("train")
+    arm.evaluate("test")
+
+
+def _measure_running(arm: Arm) -> None:
+    """The same with ``evaluate.train: running``."""
+    arm.running()
+    arm.evaluate("test")
 
 
 def _restored(arm: Arm, state: dict[str, object]) -> Callable[[], None]:

@@ -55,6 +55,16 @@ def test_best_takes_each_arm_where_its_own_validation_is_best(trial, study):
     assert row["gap/test_accuracy"] == pytest.approx(0.1)
 
 
+def test_training_that_was_not_measured_has_not_diverged(trial, study):
+    not_measured = {name: None for name in METRICS if name.startswith("train_")}
+    changes = {(arm, 1): not_measured for arm in SIDES} | {("archetype", 0): {"train_mean_loss": math.inf}}
+    loaded = study(trial(0, SIDES, changes=changes))
+    for reading in ({"at": 1}, {"at": "final"}, {"clock": "steps"}):
+        assert pair(loaded, **reading).dropped == {}
+    assert math.isnan(pair(loaded, at=1).frame["gap/train_accuracy"].iloc[0])
+    assert pair(loaded, at=0).dropped == {"diverged: archetype": 1}
+
+
 def test_best_without_validation_names_it(trial, study):
     none = {"validation_accuracy": None}
     changes = {(arm, epoch): none for arm in SIDES for epoch in range(3)}

@@ -285,7 +285,14 @@ def test_what_arms_have_before_training_is_no_target(watch):
 def hand_made(curves):
     """A study of (baseline, treatment) curves, in memory."""
     rows = [
-        {"trial_id": f"t{n}", "arm": arm, "epoch": epoch, "test_accuracy": accuracy, "train_mean_loss": 1.0}
+        {
+            "trial_id": f"t{n}",
+            "arm": arm,
+            "epoch": epoch,
+            "test_accuracy": accuracy,
+            "train_accuracy": 0.5,
+            "train_mean_loss": 1.0,
+        }
         | {column: pace * epoch for column in CLOCKS.values() if column != "epoch"}
         for n, sides in enumerate(curves)
         for arm, pace, curve in zip(("a", "b"), (10.0, 7.0), sides, strict=True)
@@ -295,7 +302,15 @@ def hand_made(curves):
     trials = pd.DataFrame(
         {"trial_id": ids, "number": range(len(curves)), "status": "stopped", "seed": range(len(curves))}
     )
-    columns = ["trial_id", "arm", "epoch", "test_accuracy", "train_mean_loss", *set(CLOCKS.values()) - {"epoch"}]
+    columns = [
+        "trial_id",
+        "arm",
+        "epoch",
+        "test_accuracy",
+        "train_accuracy",
+        "train_mean_loss",
+        *set(CLOCKS.values()) - {"epoch"},
+    ]
     epochs = pd.DataFrame(rows, columns=columns).astype({"trial_id": "string", "arm": "string", "epoch": "Int64"})
     return Study("made", trials.assign(baseline="a", treatment="b"), epochs, {}, "", Path())
 

@@ -214,6 +214,23 @@ CLASHES = [
         "filtered",
     ),
     (
+        {**optuna(), "evaluate": {"train": 3}, "scheduler": {"name": "asha", "metric": "filtered/train_accuracy"}},
+        "scheduler.metric: 'filtered/train_accuracy' is to be known after every epoch, and evaluate.train is 3",
+    ),
+    (
+        {**optuna(), "evaluate": {"train": "running"}, "objective": {"metric": "gap/train_mean_loss"}},
+        "objective.metric: 'gap/train_mean_loss' is to be known after every epoch, and evaluate.train is running",
+    ),
+    (
+        {
+            **optuna(),
+            "dataset": {"validation_fraction": 0},
+            "evaluate": {"train": 3},
+            "objective": {"metric": "gap/test_accuracy"},
+        },
+        "objective.baseline_floor: 0.5 is asked of training accuracy where dataset.validation_fraction is 0",
+    ),
+    (
         {**optuna(), "scheduler": {"metric": "gap/steps"}},
         "scheduler.metric: 'gap/steps': must be gap/METRIC or ARM/METRIC with one of the metrics train_accuracy",
     ),

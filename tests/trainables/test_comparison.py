@@ -15,7 +15,8 @@ from trainables.comparison import Arm, Comparison, dead, diverged, prepare, repo
 from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
-from trainables.samplers import Views
+from trainables.samplers import ProbeResult, Views
+from trainables.train import train_epoch
 
 CPU = torch.device("cpu")
 ARMS = {
@@ -432,6 +433,7 @@ def test_only_arms_without_a_finite_training_loss_have_diverged(loss: float) -> 
     rows = [{"arm": "a", "train_mean_loss": 0.0}, {"arm": "b", "train_mean_loss": loss}]
     assert diverged(rows) == ["b"]
     assert diverged(rows[:1]) == []
+    assert diverged([{"arm": "c", "train_mean_loss": None}, *rows]) == ["b"]
 
 
 def test_why_a_comparison_ended_early_is_said_and_of_one_that_did_not_nothing(data: Dataset) -> None:
@@ -459,6 +461,7 @@ def learning(*accuracies: float | None, epoch: int = 3) -> list[Row]:
         (learning(None, 0.2), True),
         (learning(0.2, 0.2, epoch=2), False),  # too early
         (learning(0.2, 0.2, epoch=4), False),  # it was looked at before
+        (learning(None, None), False),  # not measured
         ([], False),
     ],
 )
@@ -472,6 +475,13 @@ def test_a_comparison_is_dead_where_no_arm_is_over_chance_after_so_many_epochs(r
     assert dead(rows, 0.25, DeadRun()) is None
 
 
+@pytest.mark.parametrize(("every", "judged"), [(1, 3), (2, 4), (3, 3), (5, 5)])
+def test_a_comparison_is_looked_at_for_death_when_it_is_measured(every: int, judged: int) -> None:
+    reasons = {epoch: dead(learning(0.2, epoch=epoch), 0.25, DeadRun(epochs=3), every) for epoch in range(1, 13)}
+    assert [epoch for epoch, reason in reasons.items() if reason] == [judged]
+    assert str(reasons[judged]).startswith(f"dead: after epoch {judged} no arm's")
+
+
 def test_chance_is_the_share_of_the_most_frequent_class(make_dataset) -> None:
     assert Comparison(trial(), make_dataset(train=48), CPU).chance == 0.25
     assert Comparison(trial(), make_dataset(train=45), CPU).chance == 12 / 45
@@ -479,6 +489,96 @@ def test_chance_is_the_share_of_the_most_frequent_class(make_dataset) -> None:
     started = prepare(TrialConfig.from_dotted(noisy), Runtime(device="cpu"))
     labels = started.arms[0].data.train.labels
     assert started.chance == max(labels.tolist().count(label) for label in range(10)) / len(labels) > 0.1
+
+
+# ---------------------------------------------------------------------------------- when the training set is measured
+
+TRAIN = [column.name for column in records.EVALUATIONS if column.name.startswith("train_")]
+MEASURED_WHEN = [1, 3, "running"]
+
+
+def test_measuring_the_training_set_less_often_changes_nothing_else(data: Dataset) -> None:
+    always, _ = run(trial(), data)
+    for train in (3, "running"):
+        rows, _ = run(trial(evaluate__train=train), data)
+        for row, reference in zip(reproducible(rows), reproducible(always), strict=True):
+            measured = row["epoch"] in ((0,) if train == "running" else (0, 3, 4))
+            for name, value in row.items():
+                if name in TRAIN and not measured:
+                    assert (value is None) is (train == 3)
+                else:
+                    assert value == reference[name], (train, row["epoch"], row["arm"], name)
+
+
+def test_running_metrics_are_those_of_all_that_was_probed_or_else_trained_on(data: Dataset) -> None:
+    arms = {name: method.model_dump() for name, method in ARMS.items()}
+    arms["share"] = {"selector": "random", "ratio": 0.5}
+    config = trial(arms=arms, augmentation="thesis", evaluate__train="running")
+    started, twin = Comparison(config, data, CPU), Comparison(config, data, CPU)
+    started.step()
+    for row, arm in zip(started.step(), twin.arms, strict=True):
+        probed, trained = [], []
+
+        def probe(views: Views, arm: Arm = arm, probed: list[ProbeResult] = probed) -> ProbeResult:
+            probed.append(arm.probe(views))
+            return probed[-1]
+
+        train_epoch(1, arm.sampler, probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch, trained.append)
+        assert bool(probed) is (arm.name not in ("archetype", "share"))
+        seen = ProbeResult.join(probed or trained)
+        assert len(seen.labels) == row["samples_probed" if probed else "samples_trained"]
+        assert row["train_mean_loss"] == pytest.approx(float(seen.losses.mean()), rel=1e-6)
+        assert row["train_worst_loss"] == float(seen.losses.max())
+        assert row["train_accuracy"] == pytest.approx(1 - float(seen.wrong.float().mean()), rel=1e-6)
+
+
+def test_an_arm_that_saw_nothing_has_no_running_metrics(data: Dataset) -> None:
+    arms = {"archetype": {"granularity": "none"}, "filtered": {"selector": "random", "ratio": 0.01}}
+    rows, _ = run(trial(arms=arms, evaluate__train="running", batch_size=40), data)
+    idle = [row for row in rows if row["arm"] == "filtered" and row["epoch"] > 0 and row["steps"] == 0]
+    assert idle
+    assert {row[name] for row in idle for name in TRAIN} == {None}
+    assert not any(
+        key.startswith("filtered/train_") for key in report(rows[-2:], "archetype", "filtered") if "loss" in key
+    )
+
+
+@pytest.mark.parametrize("train", [2, "running"])
+def test_a_comparison_measured_otherwise_continues_bit_for_bit(data: Dataset, train: Any) -> None:
+    config = trial(evaluate__train=train)
+    rows, _ = run(config, data)
+    for stop in range(config.epochs):
+        stopped, resumed = Comparison(config, data, CPU), Comparison(config, data, CPU)
+        early = [row for _ in range(stop + 1) for row in stopped.step()]
+        resumed.load_state_dict(saved(stopped.state_dict()))
+        while not resumed.done:
+            early += resumed.step()
+        assert reproducible(early) == reproducible(rows)
+
+
+@pytest.mark.parametrize("train", MEASURED_WHEN)
+def test_divergence_is_found_however_seldom_the_training_set_is_measured(data: Dataset, train: Any) -> None:
+    config = trial(optimizer__lr=1e30, epochs=30, evaluate__train=30 if train == 3 else train)
+    rows, lost = run(config, data)
+    assert lost.status == "diverged"
+    assert lost.epoch <= 2
+    last = rows[-len(ARMS) :]
+    assert None not in [row["train_mean_loss"] for row in last]  # all arms are measured at the end
+    assert [row["arm"] for row in last if not math.isfinite(row["train_mean_loss"])] == lost.diverged
+    assert "archetype" in lost.diverged
+
+
+def test_a_running_loss_that_is_not_finite_is_measured_before_it_counts(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = Comparison(trial(evaluate__train=3), data, CPU)
+    started.step()
+    monkeypatch.setattr(started.arms[0], "running", lambda: {"train_mean_loss": math.inf})
+    rows = started.step()
+    assert not started.done
+    reference, _ = run(trial(epochs=1), data)
+    for row, measured in zip(reproducible(rows), reproducible(reference[len(ARMS) :]), strict=True):
+        assert row == measured
 
 
 # ----------------------------------------------------------------------------------------------------------- report

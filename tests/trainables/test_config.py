@@ -21,6 +21,7 @@ from trainables.config import (
     Cosine,
     DatasetConfig,
     DeadRun,
+    EvaluationConfig,
     Exponential,
     Frozen,
     MethodConfig,
@@ -85,6 +86,8 @@ def trials(draw: st.DrawFn) -> TrialConfig:
         batch_size=draw(COUNT),
         epochs=draw(COUNT),
         seed=draw(st.integers(0, 2**62)),
+        precision=draw(st.sampled_from(["fp32", "tf32", "bf16"])),
+        evaluate=EvaluationConfig(train=draw(COUNT | st.just("running"))),
         arms=arms,
         baseline=baseline,
         treatment=treatment,
@@ -99,6 +102,8 @@ def test_defaults_are_those_of_table_4_1() -> None:
     assert config.optimizer.nesterov is False
     assert config.batch_size == 1024
     assert config.seed == 0
+    assert config.precision == "fp32"
+    assert config.evaluate.train == 1
     assert config.schedule == Constant()
     assert config.arms["archetype"].granularity == "none"
     assert config.arms["filtered"] == MethodConfig(granularity="batch", raw_batch_size=None)
@@ -598,3 +603,35 @@ def test_settings_that_make_no_sense_are_refused(model: type[Frozen], values: di
 def test_nothing_is_given_up_as_dead_and_no_memory_is_bounded_where_nobody_says_so() -> None:
     assert DeadRun().epochs is None
     assert Runtime().memory_gib is None
+
+
+@pytest.mark.parametrize(
+    ("train", "epochs", "due"),
+    [
+        (1, 4, [0, 1, 2, 3, 4]),
+        (2, 5, [0, 2, 4, 5]),
+        (3, 6, [0, 3, 6]),
+        (9, 4, [0, 4]),
+        ("running", 4, [0]),
+    ],
+)
+def test_the_training_set_is_measured_first_every_so_often_and_last(train: Any, epochs: int, due: list[int]) -> None:
+    config = TrialConfig.from_dotted({"evaluate.train": train, "epochs": epochs})
+    assert [epoch for epoch in range(epochs + 1) if config.evaluate.due(epoch, epochs)] == due
+    assert config.evaluate.every == (1 if train == "running" else train)
+    assert config.to_dotted()["evaluate.train"] == train
+
+
+@pytest.mark.parametrize(
+    ("dotted", "message"),
+    [
+        ({"evaluate.train": 0}, "greater than 0"),
+        ({"evaluate.train": "never"}, "'running'"),
+        ({"evaluate.train": 1.5}, "valid integer"),
+        ({"evaluate.test": 2}, "evaluate.test"),
+        ({"precision": "fp16"}, "'fp32', 'tf32' or 'bf16'"),
+    ],
+)
+def test_measuring_or_computing_otherwise_is_refused(dotted: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrialConfig.from_dotted(dotted)

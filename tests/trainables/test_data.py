@@ -529,3 +529,18 @@ def test_wrong_labels_are_counted_within_the_classes_and_nested(
     wrong = few != labels
     assert torch.equal(few[wrong], many[wrong])
     assert torch.equal(mislabel(labels, 0.0, classes, seed), labels)
+
+
+@pytest.mark.parametrize("resident", [0, 4 * 24 * 3 * 32 * 32, 2**28])  # none, validation and test, all
+def test_clean_pictures_are_the_same_whether_kept_or_made_each_time(
+    make_dataset, monkeypatch: pytest.MonkeyPatch, resident: int
+) -> None:
+    monkeypatch.setattr(data, "RESIDENT", resident)
+    pictures = make_dataset(train=48, validation=20, test=24)
+    for name, split in pictures.splits():
+        whole = pictures.normalize(split.images.float() / 255)
+        positions = torch.tensor([7, 3, 19, 3])
+        assert torch.equal(pictures.clean(name, positions), whole[positions])
+        assert torch.equal(pictures.clean(name, slice(5, 9)), whole[5:9])
+    kept = {0: [], 2**28: ["train", "validation", "test"]}.get(resident, ["validation", "test"])
+    assert list(pictures._normalized) == kept

@@ -65,3 +65,33 @@ def test_every_knob_reaches_torchs_optimizer(settings: OptimizerConfig, kind: ty
     (group,) = optimizer.param_groups
     assert {name: group[name] for name in knobs} == knobs
     assert [p is q for p, q in zip(group["params"], parameters, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "plain"),
+    [
+        (SGD(nesterov=True), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=5e-4, nesterov=True, foreach=False)),
+        (SGD(momentum=0), lambda p: torch.optim.SGD(p, 0.1, weight_decay=5e-4, foreach=False)),
+        (
+            Adam(name="Adam", amsgrad=True),
+            lambda p: torch.optim.Adam(p, weight_decay=5e-4, amsgrad=True, foreach=False),
+        ),
+        (AdamW(name="AdamW"), lambda p: torch.optim.AdamW(p, weight_decay=5e-4, foreach=False)),
+    ],
+)
+def test_one_fused_kernel_does_what_the_plain_updates_do(settings: OptimizerConfig, plain) -> None:
+    def trained(make) -> torch.Tensor:
+        weights = torch.nn.Parameter(torch.linspace(-1, 1, 37))
+        optimizer = make([weights])
+        for step in range(20):
+            optimizer.zero_grad()
+            (weights * torch.linspace(0, 2, 37) + step / 10).cos().sum().backward()
+            optimizer.step()
+        return weights.detach()
+
+    def fused(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = optimizers.build(settings, parameters)
+        assert optimizer.param_groups[0]["fused"] is True
+        return optimizer
+
+    assert torch.allclose(trained(fused), trained(plain), rtol=1e-4, atol=1e-6)

@@ -15,7 +15,7 @@ from trainables import samplers
 from trainables.config import MethodConfig
 from trainables.data import Dataset
 from trainables.models.resnet import BasicBlock
-from trainables.samplers import Sampler, Views
+from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import permutation
 from trainables.train import Stopwatch, prober, train_epoch
 
@@ -255,6 +255,41 @@ def test_probes_see_the_model_in_the_mode_asked_for_and_updates_in_training_mode
     probing = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0))
     train_epoch(1, probing, prober(model, feed, training, stopwatch), feed, model, sgd(model), stopwatch)
     assert modes == [(training, False), (True, True)] * 4
+
+
+def test_an_observer_gets_what_the_model_said_of_each_batch_before_its_update(make_dataset) -> None:
+    data = make_dataset(train=3 * BATCH)
+    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
+    updated: list[ProbeResult] = []
+    probed: list[ProbeResult] = []
+    said: list[Tensor] = []
+    model.register_forward_hook(lambda _module, _inputs, logits: said.append(logits.detach().clone()))
+    probing = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0))
+    probe = prober(model, feed, False, stopwatch, probed.append)
+    train_epoch(1, probing, probe, feed, model, sgd(model), stopwatch, updated.append)
+    assert len(updated) == len(probed) == 3
+    order = probing.order(1).split(BATCH)
+    for seen, logits in ((probed, said[::2]), (updated, said[1::2])):
+        for result, batch, expected in zip(seen, order, logits, strict=True):
+            assert torch.equal(result.logits, expected)
+            assert torch.equal(result.labels, data.train.labels[batch])
+            assert not result.logits.requires_grad
+
+
+def test_the_mode_is_switched_only_where_it_changes(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_dataset(train=4 * BATCH)
+    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
+    switched: list[bool] = []
+    walk = nn.Sequential.train
+    monkeypatch.setattr(
+        nn.Sequential, "train", lambda self, mode=True: (self is model and switched.append(mode)) or walk(self, mode)
+    )
+    plain = sampler(data, PLAIN)
+    train_epoch(1, plain, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
+    assert switched == []
+    selecting = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0, raw_batch_size=BATCH // 2))
+    train_epoch(1, selecting, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
+    assert switched == [False, True] * 4
 
 
 def test_training_lowers_the_loss_it_is_given(make_dataset) -> None:

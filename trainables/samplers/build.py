@@ -79,10 +79,10 @@ def _filter(method: MethodConfig) -> Filter:
             return filters.soft(method.margin)
 
 
-def _selector(method: MethodConfig) -> Selector:
+def _selector(method: MethodConfig) -> Selector | None:
     match method.selector:
         case "all":
-            return selectors.everyone
+            return None
         case "top_k":
             return selectors.top_k(_number(method))
         case "top_q":

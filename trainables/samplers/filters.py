@@ -20,6 +20,8 @@ class ProbeResult:
     @classmethod
     def join(cls, results: Sequence[ProbeResult]) -> ProbeResult:
         """Several results as one, in order."""
+        if len(results) == 1:
+            return results[0]
         return cls(torch.cat([result.logits for result in results]), torch.cat([result.labels for result in results]))
 
     @property
@@ -36,11 +38,11 @@ class ProbeResult:
 @dataclass(frozen=True)
 class Judgement:
     """What a filter says: ``candidates`` are offered to the selector, ``marginal`` samples are trained on in any
-    case.
+    case; None where the filter knows no such.
     """
 
     candidates: Bool[Tensor, " n"]
-    marginal: Bool[Tensor, " n"]
+    marginal: Bool[Tensor, " n"] | None = None
 
 
 Filter = Callable[[ProbeResult], Judgement]
@@ -48,13 +50,12 @@ Filter = Callable[[ProbeResult], Judgement]
 
 def everything(result: ProbeResult) -> Judgement:
     """No filter: every sample is a candidate."""
-    none = torch.zeros_like(result.labels, dtype=torch.bool)
-    return Judgement(~none, none)
+    return Judgement(torch.ones_like(result.labels, dtype=torch.bool))
 
 
 def hard(result: ProbeResult) -> Judgement:
     """Hard accuracy filter (Alg. 7): what the model gets wrong."""
-    return Judgement(result.wrong, torch.zeros_like(result.wrong))
+    return Judgement(result.wrong)
 
 
 def soft(margin: float) -> Filter:
@@ -64,7 +65,7 @@ def soft(margin: float) -> Filter:
     """
 
     def judge(result: ProbeResult) -> Judgement:
-        highest = result.logits.softmax(1).topk(2).values
-        return Judgement(result.wrong, ~result.wrong & (highest[:, 0] - highest[:, 1] <= margin))
+        highest, wrong = result.logits.softmax(1).topk(2).values, result.wrong
+        return Judgement(wrong, ~wrong & (highest[:, 0] - highest[:, 1] <= margin))
 
     return judge

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from copy import copy
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ class Sampler:
         self.held = Views.none(device)
         self._epoch: int | None = None
         self._pending = Views.none(device)
+        self._taken = 0  # of the pending
         self._probed_since_step = 0
         self._kept_since_step = 0
         self._acceptance = 1.0
@@ -115,7 +117,7 @@ class Sampler:
             self.counts.steps += 1
             self.counts.samples_trained += len(batch)
             self.trace.append({"step": self.counts.steps, **self._since_last_step()})
-            self._at_last_step = replace(self.counts)
+            self._at_last_step = copy(self.counts)
             yield batch
         self._epoch = None
 
@@ -123,7 +125,7 @@ class Sampler:
         waiting = {name: -count for name, count in self._since_last_step().items()}
         self._at_last_step = Counts(**waiting)  # below 0: what earlier epochs spent on the batch that is being filled
         self.counts, self.kept_by_unit, self.trace, self._epoch = Counts(), [], [], epoch
-        self._pending = Views.of(self.order(epoch).to(self.device), epoch)
+        self._pending, self._taken = Views.of(self.order(epoch).to(self.device), epoch), 0
         if self.epoch_selection is not None:
             drawn = len(self._pending)
             self._pending = self._selected(self.epoch_selection, self._pending, probe)
@@ -132,8 +134,7 @@ class Sampler:
             self.counts.samples_kept = len(self._pending)
 
     def _since_last_step(self) -> dict[str, int]:
-        now, then = asdict(self.counts), asdict(self._at_last_step)
-        return {name: now[name] - then[name] for name in TRACED}
+        return {name: getattr(self.counts, name) - getattr(self._at_last_step, name) for name in TRACED}
 
     def _next(self, probe: Probe) -> Views | None:
         """The next batch, or None at the epoch's end."""
@@ -156,8 +157,8 @@ class Sampler:
                 return kept
 
     def _take(self, size: int) -> Views | None:
-        taken, self._pending = self._pending[:size], self._pending[size:]
-        return taken if len(taken) else None
+        start, self._taken = self._taken, min(self._taken + size, len(self._pending))
+        return self._pending[start : self._taken] if start < self._taken else None
 
     def _filled(self) -> Views:
         """The full held batch; what does not fit is discarded, or held for the next."""
@@ -187,10 +188,10 @@ class Sampler:
             case InfoBatch():
                 kept = selection(views.index, self._epoch, random)
             case _:
-                chunks = list(views.split(self._raw_batch_size()))
-                self.counts.raw_batches += len(chunks)
+                results = [probe(chunk) for chunk in views.split(self._raw_batch_size())]
+                self.counts.raw_batches += len(results)
                 self.counts.samples_probed += len(views)
-                kept = selection(ProbeResult.join([probe(chunk) for chunk in chunks]), random)
+                kept = selection(ProbeResult.join(results), random)
         self.kept_by_unit.append(len(kept))
         return views[kept]
 
@@ -206,7 +207,7 @@ class Sampler:
         """What the sampler remembers, in plain values and tensors; it can be taken after any batch."""
         return {
             "held": self.held.state_dict(),
-            "pending": self._pending.state_dict(),
+            "pending": self._pending[self._taken :].state_dict(),
             "epoch": self._epoch,
             "counts": asdict(self.counts),
             "at_last_step": asdict(self._at_last_step),
@@ -221,7 +222,7 @@ class Sampler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned, within an epoch or between two."""
         self.held = Views.from_state_dict(state["held"], self.device)
-        self._pending = Views.from_state_dict(state["pending"], self.device)
+        self._pending, self._taken = Views.from_state_dict(state["pending"], self.device), 0
         self._epoch = state["epoch"]
         self.counts = Counts(**state["counts"])
         self._at_last_step = Counts(**state["at_last_step"])

@@ -24,20 +24,23 @@ Quota = Callable[[int, int, torch.Generator], int]
 class Judged:
     """Filter × selector: what the selector takes of the filter's candidates, then the filter's marginal samples.
 
+    Without a selector that is all candidates, and no loss is computed.
     ``fallback`` (section 3.2.1, "select random samples"): with fewer samples than this, random rejected ones make up
     the number; 0 for none.
     """
 
     filter: Filter
-    selector: Selector
+    selector: Selector | None = None
     fallback: int = 0
 
     def __call__(self, result: ProbeResult, generator: torch.Generator) -> Positions:
         """Positions in the unit of the samples to train on, in the order of training."""
         judgement = self.filter(result)
-        candidates = judgement.candidates.nonzero().flatten()
-        picked = candidates[self.selector(result.losses[candidates], generator)]
-        kept = torch.cat((picked, judgement.marginal.nonzero().flatten()))
+        kept = judgement.candidates.nonzero().view(-1)
+        if self.selector is not None:
+            kept = kept[self.selector(result.losses[kept], generator)]
+        if judgement.marginal is not None:
+            kept = torch.cat((kept, judgement.marginal.nonzero().view(-1)))
         if len(kept) >= self.fallback:
             return kept
         rejected = torch.ones_like(judgement.candidates)

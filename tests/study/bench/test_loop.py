@@ -33,17 +33,21 @@ def test_every_case_has_a_figure_for_each_arm_and_evaluation_and_every_rival_one
     assert [(figure.unit, figure.bound, figure.limit) for figure in figures] == [
         ("×", "at most", 1.3),
         ("%", None, None),
+        ("%", None, None),
         ("×", "at most", 1.4),
+        ("%", None, None),
         ("%", None, None),
         ("×", "at most", 1.3),
         ("%", None, None),
+        ("%", None, None),
         ("×", None, None),
+        ("%", None, None),
         ("%", None, None),
         ("×", "at least", 3.0),
     ]
     assert all(figure.value > 0 and figure.suite == "loop" for figure in figures)
     assert "3 bare steps" in figures[0].beside
-    assert "3 bare forwards + " in figures[2].beside
+    assert "3 bare forwards + " in figures[3].beside
     assert all(0 < figure.value < 100 for figure in figures if figure.unit == "%")
     assert "1 workers" in figures[-1].beside
 

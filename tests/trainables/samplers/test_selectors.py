@@ -188,7 +188,7 @@ def result(samples: list[tuple[list[float], int]]) -> ProbeResult:
 def test_the_hard_filter_keeps_what_the_model_gets_wrong(samples: list[tuple[list[float], int]]) -> None:
     judgement = filters.hard(result(samples))
     assert judgement.candidates.tolist() == [argmax(scores) != label for scores, label in samples]
-    assert not judgement.marginal.any()
+    assert judgement.marginal is None
 
 
 @given(PROBED, st.sampled_from([0.01, 0.1, 0.35, 0.9]))
@@ -207,7 +207,7 @@ def test_the_soft_filter_adds_what_is_barely_right(samples: list[tuple[list[floa
 def test_without_a_filter_everything_is_a_candidate(samples: list[tuple[list[float], int]]) -> None:
     judgement = filters.everything(result(samples))
     assert judgement.candidates.tolist() == [True] * len(samples)
-    assert not judgement.marginal.any()
+    assert judgement.marginal is None
 
 
 @given(st.lists(st.tuples(st.lists(st.floats(-20, 20), min_size=3, max_size=3), st.integers(0, 2)), max_size=9))
@@ -239,6 +239,7 @@ def test_a_judged_selection_is_the_selectors_then_the_marginal_then_random_ones(
     wrong, marginal = (mask.nonzero().flatten().tolist() for mask in (judgement.candidates, judgement.marginal))
     picked = select(selectors.top_k(k), [probed.losses.tolist()[i] for i in wrong])
     assert plain == [wrong[i] for i in picked] + marginal
+    assert Judged(filters.soft(0.35))(probed, random(seed)).tolist() == wrong + marginal
     filled = Judged(filters.soft(0.35), selectors.top_k(k), fallback)(probed, random(seed)).tolist()
     assert filled[: len(plain)] == plain
     assert len(filled) == len(set(filled)) == max(len(plain), min(fallback, len(samples)))
@@ -246,7 +247,7 @@ def test_a_judged_selection_is_the_selectors_then_the_marginal_then_random_ones(
 
 def test_the_fallback_draws_uniformly_from_the_rejected() -> None:
     probed = result([([0.0, 1.0, 0.0], 0)] + [([9.0, 0.0, 0.0], 0)] * 4)
-    falling = Judged(filters.hard, selectors.everyone, fallback=2)
+    falling = Judged(filters.hard, fallback=2)
     counts = Counter(tuple(falling(probed, random(seed)).tolist()) for seed in range(MANY))
     assert is_fair(counts, {(0, i): 1 / 4 for i in range(1, 5)})
 

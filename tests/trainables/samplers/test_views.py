@@ -43,3 +43,14 @@ def test_views_survive_as_tensors() -> None:
     restored = Views.from_state_dict(views.state_dict(), CPU)
     assert torch.equal(restored.index, views.index)
     assert torch.equal(restored.epoch, views.epoch)
+
+
+def test_positions_choose_index_and_epoch_in_their_order() -> None:
+    views = Views(torch.tensor([5, 6, 7]), torch.tensor([1, 2, 3]))
+    chosen = views[torch.tensor([2, 0, 2])]
+    assert (chosen.index.tolist(), chosen.epoch.tolist()) == ([7, 5, 7], [3, 1, 3])
+
+
+def test_the_state_of_a_slice_holds_no_more_than_the_slice() -> None:
+    state = Views.of(torch.arange(1000), 1)[990:].state_dict()
+    assert [tensor.untyped_storage().nbytes() for tensor in state.values()] == [80, 80]
