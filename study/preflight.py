@@ -25,6 +25,7 @@ def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
             "threads": experiment.resources.cpu,
             "data_dir": str(data_dir),
             "trace": experiment.trace,
+            "cuda_graphs": experiment.resources.cuda_graphs,
             "memory_gib": experiment.resources.memory_gib,
         }
     )

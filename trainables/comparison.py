@@ -15,12 +15,13 @@ from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
 from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
+from trainables.graphs import Replayed
 from trainables.metrics import evaluate, judge
 from trainables.precision import place, set_float32
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
 from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import derive, generator, permutation
-from trainables.train import Stopwatch, prober, train_epoch
+from trainables.train import Stopwatch, prober, train_epoch, updater, watched
 
 
 class DeviceError(ValueError):
@@ -47,6 +48,7 @@ class Arm:
         data: Dataset,
         device: torch.device,
         others: Mapping[str, Sampler],
+        graphs: bool = False,
     ) -> None:
         self.name = name
         self.config = config
@@ -55,7 +57,7 @@ class Arm:
         channels = data.train.images.shape[1]
         weights = generator(config.seed, "weights")
         self.model = place(models.build(config.model, channels, data.classes, weights), config.precision, device)
-        self.optimizer = optimizers.build(config.optimizer, self.model.parameters())
+        self.optimizer = optimizers.build(config.optimizer, self.model.parameters(), graphs and device.type == "cuda")
         self.sampler = samplers.build(
             method,
             config.batch_size,
@@ -70,7 +72,15 @@ class Arm:
         self.probed: list[ProbeResult] = []
         self.trained: list[ProbeResult] = []
         view = {"trained": self.feed, "fresh": self.feed_fresh, "clean": self.feed_clean}[method.probe_view]
-        self.probe = prober(self.model, view, method.probe_mode == "train", self.stopwatch, self.probed.append)
+        probe = prober(self.model, view, method.probe_mode == "train")
+        update = updater(self.model, self.feed, self.sampler.loss, self.optimizer)
+        self.graphs: list[Replayed] = []
+        if graphs:
+            raw = method.raw_batch_size if isinstance(method.raw_batch_size, int) else config.batch_size
+            probe, update = Replayed(probe, raw, device), Replayed(update, config.batch_size, device)
+            self.graphs += [probe, update]
+        self.probe = watched(probe, self.stopwatch.measure("probe"), self.probed.append)
+        self.update = watched(update, self.stopwatch.measure("train"), self.trained.append)
         self.totals: Counter[str] = Counter()
         self.suspect = False
         self._augmentation_seed = derive(config.seed, "augmentation")
@@ -97,21 +107,11 @@ class Arm:
         rate = optimizers.learning_rate(
             self.config.optimizer.lr, self.config.schedule, max(epoch, 1), self.config.epochs
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        optimizers.set_rate(self.optimizer, rate)
         self.probed.clear()
         self.trained.clear()
         if epoch > 0:
-            train_epoch(
-                epoch,
-                self.sampler,
-                self.probe,
-                self.feed,
-                self.model,
-                self.optimizer,
-                self.stopwatch,
-                self.trained.append,
-            )
+            train_epoch(epoch, self.sampler, self.probe, self.update)
         evaluations = self._evaluations(epoch)
         sums = self._sums(trained=epoch > 0)
         self.totals.update(sums)
@@ -178,9 +178,14 @@ class Arm:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned."""
+        """Continue from what :meth:`state_dict` returned, with this arm's own optimizer settings."""
         self.model.load_state_dict(state["model"])
+        settings = [_settings(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(values)
+        for graph in self.graphs:
+            graph.forget()
         self.sampler.load_state_dict(state["sampler"])
         self.totals = Counter(state["totals"])
 
@@ -191,12 +196,12 @@ class Comparison:
     Order, schedule and augmentation are functions of seed and epoch, so the epoch is all the state they have.
     """
 
-    def __init__(self, config: TrialConfig, data: Dataset, device: torch.device) -> None:
+    def __init__(self, config: TrialConfig, data: Dataset, device: torch.device, graphs: bool = False) -> None:
         self.config = config
         self.arms: list[Arm] = []
         for name, method in sorted(config.arms.items(), key=lambda arm: arm[1].like is not None):  # followers last
             others = {arm.name: arm.sampler for arm in self.arms}
-            self.arms.append(Arm(name, method, config, data, device, others))
+            self.arms.append(Arm(name, method, config, data, device, others, graphs))
         self.chance = float(torch.bincount(data.train.labels).max()) / len(data.train.labels)
         self.epoch = -1
         self.diverged: list[str] = []
@@ -270,11 +275,7 @@ class Comparison:
                 "this checkpoint belongs to a configuration that differs in more than the optimizer's numbers and seed"
             )
         spent = [arm.totals for arm in self.arms] if self.epoch == state["epoch"] else None
-        settings = [[_settings(group) for group in arm.optimizer.param_groups] for arm in self.arms]
         self._load(state)
-        for arm, groups in zip(self.arms, settings, strict=True):
-            for group, values in zip(arm.optimizer.param_groups, groups, strict=True):
-                group.update(values)
         if spent:
             for arm, totals in zip(self.arms, spent, strict=True):
                 arm.totals = totals
@@ -307,7 +308,7 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
     torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime)
     set_float32(config.precision, device)
-    return Comparison(config, load(config.dataset, runtime.data_dir, device), device)
+    return Comparison(config, load(config.dataset, runtime.data_dir, device), device, runtime.cuda_graphs)
 
 
 def resolve_device(runtime: Runtime) -> torch.device:

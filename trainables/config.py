@@ -546,6 +546,11 @@ class Runtime(Frozen):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of torch; results are bit-identical for the same number")
+    cuda_graphs: bool = Field(
+        False,
+        description="whether probes and updates of full size are recorded once and replayed; results are the same. It "
+        "pays where the host is slower than the GPU, as with small networks or batches",
+    )
     data_dir: str = Field("data", description="folder of the torchvision data sets")
     trace: bool = Field(False, description="whether to keep a record of every update")
     memory_gib: float | None = Field(None, gt=0, description="memory that this process may allocate; None: any")

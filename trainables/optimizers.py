@@ -12,13 +12,20 @@ from trainables import config
 from trainables.config import OptimizerConfig, ScheduleConfig
 
 
-def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """torch's optimizer of that name with those settings, fused: one kernel updates all parameters."""
+def build(
+    settings: OptimizerConfig, parameters: Iterable[Parameter], capturable: bool = False
+) -> torch.optim.Optimizer:
+    """torch's optimizer of that name with those settings, fused: one kernel updates all parameters.
+
+    A ``capturable`` one can be part of a CUDA graph: its learning rate is a tensor on the device.
+    """
+    parameters = list(parameters)
+    rate = torch.tensor(settings.lr, device=parameters[0].device) if capturable else settings.lr
     match settings:
         case config.SGD():
             return torch.optim.SGD(
                 parameters,
-                lr=settings.lr,
+                lr=rate,
                 momentum=settings.momentum,
                 nesterov=settings.nesterov,
                 weight_decay=settings.weight_decay,
@@ -27,19 +34,30 @@ def build(settings: OptimizerConfig, parameters: Iterable[Parameter]) -> torch.o
         case config.Adam():
             return torch.optim.Adam(
                 parameters,
-                lr=settings.lr,
+                lr=rate,
                 amsgrad=settings.amsgrad,
                 weight_decay=settings.weight_decay,
+                capturable=capturable,
                 fused=True,
             )
         case config.AdamW():
             return torch.optim.AdamW(
                 parameters,
-                lr=settings.lr,
+                lr=rate,
                 amsgrad=settings.amsgrad,
                 weight_decay=settings.weight_decay,
+                capturable=capturable,
                 fused=True,
             )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Go on with this learning rate; where it is a tensor, a CUDA graph may know it, and it is changed in place."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(initial: float, schedule: ScheduleConfig, epoch: int, epochs: int) -> float:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from time import perf_counter
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -15,48 +16,36 @@ from trainables.samplers import Probe, ProbeResult, Sampler, Views
 Feed = Callable[[Views], tuple[Tensor, Tensor]]
 """From views to the normalized pictures and labels that they stand for."""
 
-Observe = Callable[[ProbeResult], object]
-"""Gets what a forward pass said, on the device: to wait for it is up to the observer."""
+Loss = Callable[[Views, Float[Tensor, " n"]], Float[Tensor, ""]]
+"""From a batch and its samples' losses to what an update descends."""
+
+Update = Callable[[Views], ProbeResult]
+"""One step of the optimizer on a batch; what the model said of it before."""
 
 
-def ignore(result: ProbeResult) -> None:
-    """Observe nothing."""
-
-
-def train_epoch(
-    epoch: int,
-    sampler: Sampler,
-    probe: Probe,
-    feed: Feed,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    stopwatch: Stopwatch,
-    observe: Observe = ignore,
-) -> None:
-    """One pass over the raw training data (section 3.3.2); how many updates that makes is the sampler's affair.
-
-    ``observe`` gets what the model said of each batch before its update.
-    """
+def train_epoch(epoch: int, sampler: Sampler, probe: Probe, update: Update) -> None:
+    """One pass over the raw training data (section 3.3.2); how many updates that makes is the sampler's affair."""
     for views in sampler.batches(epoch, probe):
-        with stopwatch.measure("train"):
-            images, labels = feed(views)
-            switch(model, training=True)
-            logits = model(images)
-            loss = sampler.loss(views, cross_entropy(logits, labels, reduction="none"))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            observe(ProbeResult(logits.detach(), labels))
+        update(views)
 
 
-def switch(model: nn.Module, training: bool) -> None:
-    """Put the model into training or evaluation mode, unless it is: that takes a walk through all its layers."""
-    if model.training != training:
-        model.train(training)
+def updater(model: nn.Module, feed: Feed, loss: Loss, optimizer: torch.optim.Optimizer) -> Update:
+    """A step of ``optimizer`` on what ``loss`` makes of a batch. It never waits for the device."""
+
+    def update(views: Views) -> ProbeResult:
+        images, labels = feed(views)
+        switch(model, training=True)
+        logits = model(images)
+        optimizer.zero_grad()
+        loss(views, cross_entropy(logits, labels, reduction="none")).backward()
+        optimizer.step()
+        return ProbeResult(logits.detach(), labels)
+
+    return update
 
 
-def prober(model: nn.Module, feed: Feed, training: bool, stopwatch: Stopwatch, observe: Observe = ignore) -> Probe:
-    """A forward pass that changes nothing: no gradient, parameter or buffer. ``observe`` gets every result.
+def prober(model: nn.Module, feed: Feed, training: bool) -> Probe:
+    """A forward pass that changes nothing: no gradient, parameter or buffer. It never waits for the device.
 
     With ``training`` the model runs as in training, normalizing by the probed batch's own statistics.
     """
@@ -65,18 +54,36 @@ def prober(model: nn.Module, feed: Feed, training: bool, stopwatch: Stopwatch, o
 
     @torch.no_grad()
     def probe(views: Views) -> ProbeResult:
-        with stopwatch.measure("probe"):
-            images, labels = feed(views)
-            switch(model, training)
-            for layer in normalizations:
-                layer.track_running_stats = False
-            result = ProbeResult(model(images), labels)
-            for layer in normalizations:
-                layer.track_running_stats = True
-            observe(result)
-            return result
+        images, labels = feed(views)
+        switch(model, training)
+        for layer in normalizations:
+            layer.track_running_stats = False
+        result = ProbeResult(model(images), labels)
+        for layer in normalizations:
+            layer.track_running_stats = True
+        return result
 
     return probe
+
+
+def switch(model: nn.Module, training: bool) -> None:
+    """Put the model into training or evaluation mode, unless it is: that takes a walk through all its layers."""
+    if model.training != training:
+        model.train(training)
+
+
+def watched(
+    run: Probe | Update, span: AbstractContextManager[None], observe: Callable[[ProbeResult], object]
+) -> Probe | Update:
+    """``run``, timed by ``span``; ``observe`` gets every result, on the device: to wait for it is up to it."""
+
+    def measured(views: Views) -> ProbeResult:
+        with span:
+            result = run(views)
+        observe(result)
+        return result
+
+    return measured
 
 
 class Stopwatch:
@@ -87,28 +94,32 @@ class Stopwatch:
         self._spans: dict[str, _Span | _DeviceSpan] = {}
 
     def measure(self, phase: str) -> AbstractContextManager[None]:
-        """Add the time that the block takes to ``phase``."""
+        """What adds the time that is spent in it to ``phase``; it can be entered again and again."""
         if phase not in self._spans:
             self._spans[phase] = self._kind()
         return self._spans[phase]
 
     def read(self) -> dict[str, float]:
-        """Seconds by phase since the last reading; a phase that was not measured is missing."""
-        spans, self._spans = self._spans, {}
-        return {phase: span.seconds for phase, span in spans.items()}
+        """Seconds by phase since the last reading."""
+        return {phase: span.read() for phase, span in self._spans.items()}
 
 
 class _Span:
     """Adds up the time that is spent in it; cheap, for it is entered at every probe and update."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._seconds = 0.0
 
     def __enter__(self) -> None:
         self._began = perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self.seconds += perf_counter() - self._began
+        self._seconds += perf_counter() - self._began
+
+    def read(self) -> float:
+        """Seconds since the last reading."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 class _DeviceSpan:
@@ -127,8 +138,9 @@ class _DeviceSpan:
         self._events.append(torch.cuda.Event(enable_timing=True))
         self._events[-1].record()
 
-    @property
-    def seconds(self) -> float:
+    def read(self) -> float:
+        """Seconds since the last reading."""
         torch.cuda.synchronize()
-        pairs = zip(self._events[::2], self._events[1::2], strict=True)
+        events, self._events = self._events, []
+        pairs = zip(events[::2], events[1::2], strict=True)
         return sum(start.elapsed_time(end) for start, end in pairs) / 1000

@@ -25,6 +25,7 @@ from trainables.augment import Augmentation
 from trainables.comparison import Arm
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
+from trainables.optimizers import set_rate
 from trainables.samplers import Views
 from trainables.seeds import generator
 from trainables.train import train_epoch
@@ -183,7 +184,7 @@ def train(arm: Arm, epoch: int) -> None:
     """One epoch of training as a comparison does it, without the evaluation after it."""
     arm.probed.clear()
     arm.trained.clear()
-    train_epoch(epoch, arm.sampler, arm.probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch, arm.trained.append)
+    train_epoch(epoch, arm.sampler, arm.probe, arm.update)
 
 
 def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
@@ -196,8 +197,7 @@ def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
     images, labels = arm.feed(Views.of(torch.arange(size, device=arm.device), 1))
 
     def run() -> None:
-        for group in arm.optimizer.param_groups:
-            group["lr"] = 0.0
+        set_rate(arm.optimizer, 0.0)
         arm.model.eval()
         with torch.no_grad():
             for _ in range(probes):

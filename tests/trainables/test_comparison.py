@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
 from trainables.samplers import ProbeResult, Views
-from trainables.train import train_epoch
+from trainables.train import train_epoch, watched
 
 CPU = torch.device("cpu")
 ARMS = {
@@ -523,7 +524,7 @@ def test_running_metrics_are_those_of_all_that_was_probed_or_else_trained_on(dat
             probed.append(arm.probe(views))
             return probed[-1]
 
-        train_epoch(1, arm.sampler, probe, arm.feed, arm.model, arm.optimizer, arm.stopwatch, trained.append)
+        train_epoch(1, arm.sampler, probe, watched(arm.update, nullcontext(), trained.append))
         assert bool(probed) is (arm.name not in ("archetype", "share"))
         seen = ProbeResult.join(probed or trained)
         assert len(seen.labels) == row["samples_probed" if probed else "samples_trained"]

@@ -17,7 +17,7 @@ from trainables.data import Dataset
 from trainables.models.resnet import BasicBlock
 from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import permutation
-from trainables.train import Stopwatch, prober, train_epoch
+from trainables.train import Stopwatch, prober, train_epoch, updater, watched
 
 BATCH = 8
 CPU = torch.device("cpu")
@@ -52,10 +52,10 @@ def feed_of(data: Dataset) -> Feed:
 
 
 def train(data: Dataset, sampler: Sampler, epochs: int = 3, training: bool = False) -> nn.Module:
-    model, stopwatch, feed = network(), Stopwatch(CPU), feed_of(data)
+    model, feed = network(), feed_of(data)
     optimizer = sgd(model)
     for epoch in range(1, epochs + 1):
-        train_epoch(epoch, sampler, prober(model, feed, training, stopwatch), feed, model, optimizer, stopwatch)
+        train_epoch(epoch, sampler, prober(model, feed, training), updater(model, feed, sampler.loss, optimizer))
     return model
 
 
@@ -168,11 +168,11 @@ def test_an_arm_that_selects_like_another_takes_as_many_steps_with_other_samples
     data, method = make_dataset(train=45), MethodConfig(raw_batch_size=6)
     followed = sampler(data, method)
     following = sampler(data, follower(method, "filtered"), filtered=followed)
-    model, other, stopwatch, feed = network(), network(), Stopwatch(CPU), feed_of(data)
+    model, other, feed = network(), network(), feed_of(data)
     steps = 0
     for epoch in (1, 2, 3):
-        train_epoch(epoch, followed, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
-        train_epoch(epoch, following, prober(other, feed, False, stopwatch), feed, other, sgd(other), stopwatch)
+        train_epoch(epoch, followed, prober(model, feed, False), updater(model, feed, followed.loss, sgd(model)))
+        train_epoch(epoch, following, prober(other, feed, False), updater(other, feed, following.loss, sgd(other)))
         assert following.kept_by_unit == followed.kept_by_unit
         assert following.counts.steps == followed.counts.steps
         assert following.counts.samples_probed == 0
@@ -193,7 +193,7 @@ def test_probing_changes_no_parameter_buffer_or_gradient(make_dataset, training:
     model.train(before)
     state = {key: value.clone() for key, value in model.state_dict().items()}
     assert {"num_batches_tracked", "running_mean", "running_var"} <= {key.split(".")[-1] for key in state}
-    probe = prober(model, feed_of(data), training, Stopwatch(CPU))
+    probe = prober(model, feed_of(data), training)
     for epoch in (1, 2):
         result = probe(Views.of(torch.arange(30), epoch))
         assert not result.logits.requires_grad
@@ -220,10 +220,10 @@ def test_a_sampler_that_rejects_everything_changes_nothing(make_dataset, trainin
     model = network()
     with torch.no_grad():
         model[-1].bias[0] += 1e6  # every sample is right
-    optimizer, feed, stopwatch = sgd(model), feed_of(data), Stopwatch(CPU)
+    optimizer, feed = sgd(model), feed_of(data)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     rejecting = sampler(data, MethodConfig())
-    train_epoch(1, rejecting, prober(model, feed, training, stopwatch), feed, model, optimizer, stopwatch)
+    train_epoch(1, rejecting, prober(model, feed, training), updater(model, feed, rejecting.loss, optimizer))
     assert rejecting.counts.samples_probed == rejecting.counts.samples_rejected == 30
     assert rejecting.counts.steps == 0
     assert_equal(model.state_dict(), before)
@@ -235,38 +235,41 @@ def test_a_probe_in_training_mode_normalizes_by_the_probed_batch(make_dataset) -
     data = make_dataset(train=30)
     model, feed = network(), feed_of(data)
     views = Views.of(torch.arange(12), 1)
-    evaluated, trained = (prober(model, feed, training, Stopwatch(CPU))(views).logits for training in (False, True))
+    evaluated, trained = (prober(model, feed, training)(views).logits for training in (False, True))
     assert not torch.allclose(evaluated, trained, atol=1e-3)
     images, labels = feed(views)
     with torch.no_grad():
         assert torch.equal(evaluated, model.eval()(images))
         assert torch.equal(trained, model.train()(images))  # last: this one changes the running statistics
-    other = prober(model, feed, True, Stopwatch(CPU))(views[:6]).logits
+    other = prober(model, feed, True)(views[:6]).logits
     assert not torch.allclose(other, trained[:6], atol=1e-3)  # another batch, other statistics
-    assert torch.equal(prober(model, feed, True, Stopwatch(CPU))(views).labels, labels)
+    assert torch.equal(prober(model, feed, True)(views).labels, labels)
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_probes_see_the_model_in_the_mode_asked_for_and_updates_in_training_mode(make_dataset, training: bool) -> None:
     data = make_dataset(train=4 * BATCH)
-    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
+    model, feed = network(), feed_of(data)
     modes: list[tuple[bool, bool]] = []
     model.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
     probing = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0))
-    train_epoch(1, probing, prober(model, feed, training, stopwatch), feed, model, sgd(model), stopwatch)
+    train_epoch(1, probing, prober(model, feed, training), updater(model, feed, probing.loss, sgd(model)))
     assert modes == [(training, False), (True, True)] * 4
 
 
 def test_an_observer_gets_what_the_model_said_of_each_batch_before_its_update(make_dataset) -> None:
     data = make_dataset(train=3 * BATCH)
-    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
+    model, feed = network(), feed_of(data)
     updated: list[ProbeResult] = []
     probed: list[ProbeResult] = []
     said: list[Tensor] = []
     model.register_forward_hook(lambda _module, _inputs, logits: said.append(logits.detach().clone()))
     probing = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0))
-    probe = prober(model, feed, False, stopwatch, probed.append)
-    train_epoch(1, probing, probe, feed, model, sgd(model), stopwatch, updated.append)
+    stopwatch = Stopwatch(CPU)
+    probe = watched(prober(model, feed, False), stopwatch.measure("probe"), probed.append)
+    update = updater(model, feed, probing.loss, sgd(model))
+    train_epoch(1, probing, probe, watched(update, stopwatch.measure("train"), updated.append))
+    assert min(stopwatch.read().values()) > 0
     assert len(updated) == len(probed) == 3
     order = probing.order(1).split(BATCH)
     for seen, logits in ((probed, said[::2]), (updated, said[1::2])):
@@ -278,17 +281,17 @@ def test_an_observer_gets_what_the_model_said_of_each_batch_before_its_update(ma
 
 def test_the_mode_is_switched_only_where_it_changes(make_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_dataset(train=4 * BATCH)
-    model, feed, stopwatch = network(), feed_of(data), Stopwatch(CPU)
+    model, feed = network(), feed_of(data)
     switched: list[bool] = []
     walk = nn.Sequential.train
     monkeypatch.setattr(
         nn.Sequential, "train", lambda self, mode=True: (self is model and switched.append(mode)) or walk(self, mode)
     )
     plain = sampler(data, PLAIN)
-    train_epoch(1, plain, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
+    train_epoch(1, plain, prober(model, feed, False), updater(model, feed, plain.loss, sgd(model)))
     assert switched == []
     selecting = sampler(data, MethodConfig(filter="none", selector="top_q", q=0.0, raw_batch_size=BATCH // 2))
-    train_epoch(1, selecting, prober(model, feed, False, stopwatch), feed, model, sgd(model), stopwatch)
+    train_epoch(1, selecting, prober(model, feed, False), updater(model, feed, selecting.loss, sgd(model)))
     assert switched == [False, True] * 4
 
 
@@ -315,7 +318,7 @@ def test_the_stopwatch_adds_up_by_phase_and_starts_anew_when_read() -> None:
     assert set(seconds) == {"probe", "train"}
     assert 0.06 <= seconds["probe"] < 1
     assert 0.03 <= seconds["train"] < 1
-    assert stopwatch.read() == {}
+    assert not any(stopwatch.read().values())
     measured(stopwatch, "probe", 0.01)
     assert 0.01 <= stopwatch.read()["probe"] < 0.06
 

@@ -64,7 +64,7 @@ class InfoBatch:
     def __call__(self, index: Int64[Tensor, " n"], epoch: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
         """Positions in ``index`` of the samples that stay in ``epoch`` (counted from 1), in the order drawn."""
         prunable = self.below() if epoch <= self.last_pruned_epoch else torch.zeros_like(self.scores, dtype=torch.bool)
-        self.weights = torch.where(prunable, 1 / (1 - self.prune), 1.0)
+        self.weights.copy_(torch.where(prunable, 1 / (1 - self.prune), 1.0))
         chance = torch.rand(len(index), generator=generator).to(index.device)
         return (~prunable[index] | (chance >= self.prune)).nonzero().flatten()
 

@@ -26,7 +26,7 @@ def test_a_node_that_dies_takes_no_epoch_and_no_trial_with_it(cluster: Cluster, 
     driver = Driver("run", file, "--dir", "study", "--address", cluster.address, study=study)
     nodes = [cluster.head_node, *cluster.worker_nodes]
     driver.until(lambda record: all(trains(node) for node in nodes))
-    driver.until(lambda record: record.execute("SELECT max(epoch) FROM reports").fetchone()[0] >= 3)
+    driver.until(lambda record: record.execute("SELECT coalesce(max(epoch), 0) FROM reports").fetchone()[0] >= 3)
     doomed = next(iter(cluster.worker_nodes))
     cluster.remove_node(doomed, allow_graceful=False)
     _, errors = driver.end()
