@@ -20,7 +20,7 @@ import torch
 from study.experiment import Experiment
 
 FILENAME = "manifest.json"
-PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy", "kornia")
+PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy")
 
 
 def collect(experiment: Experiment, confirms: dict[str, Any] | None = None) -> dict[str, Any]:
