@@ -47,7 +47,28 @@ class Judged:
     trial_id: str
 
 
-class Remembering(FIFOScheduler):
+class InOrder(FIFOScheduler):
+    """Who came first starts first. Tune's own goes through all trials that there ever were, at every report."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: list[Trial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A comparison is new, or tried again."""
+        if trial not in self._alive:
+            self._alive.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The first that waits, or is paused where none waits."""
+        self._alive = [trial for trial in self._alive if not trial.is_finished()]
+        for status in (Trial.PENDING, Trial.PAUSED):
+            if waiting := [trial for trial in self._alive if trial.status == status]:
+                return waiting[0]
+        return None
+
+
+class Remembering(InOrder):
     """Hands reports on to ``rule``, each once: a comparison that repeats epochs after a crash is not judged again.
 
     A value that is not a number is not handed on: nothing can be said for or against it.
@@ -70,7 +91,7 @@ class Remembering(FIFOScheduler):
         for report in reports:
             judged = Judged(report.trial_id)
             if report.trial_id not in last:
-                self.on_trial_add(None, judged)
+                self._rule.on_trial_add(None, judged)
             last[report.trial_id] = report.epoch
             result = {TIME: report.epoch, self._judged_by: report.scheduled}
             ends = ended.get(report.trial_id) == report.epoch
@@ -84,6 +105,7 @@ class Remembering(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """A comparison is new, or tried again."""
+        super().on_trial_add(tune_controller, trial)
         self._rule.on_trial_add(tune_controller, Judged(trial.trial_id))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -218,7 +240,7 @@ def build(experiment: Experiment, changed: Changed = _untold) -> TrialScheduler:
     metric, mode = experiment.scheduled
     rule: TrialScheduler
     if settings.name == "none":
-        return FIFOScheduler()
+        return InOrder()
     if settings.name == "pbt":
         return Population(experiment, changed)
     if settings.name == "median":

@@ -42,7 +42,7 @@ class Watch:
         self._recorder = recorder
         self._loggers = loggers
         self._display = display
-        self._scheduled = scheduled
+        self.scheduled = scheduled
         self._configs: dict[str, Mapping[str, Any]] = {}
         self._numbers: dict[str, int] = {}
         self.statuses: Counter[str] = Counter()
@@ -75,7 +75,7 @@ class Watch:
         rows = result["rows"]
         if not rows:
             return  # it could not even start
-        heard = result["objectives"], float(result.get(self._scheduled, math.nan))
+        heard = result["objectives"], float(result.get(self.scheduled, math.nan))
         self._recorder.add(trial_id, rows, *heard, result["steps"])
         self._log(trial_id, rows)
         self._display.epoch()
@@ -126,10 +126,12 @@ class TuneWatch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Record the rows, and take them out of the result, so that Tune need not keep them."""
+        """Record the rows, and take out of the result what Tune would keep copies and statistics of for ever."""
         with breaking():
             self._watch.add(trial.trial_id, result)
         del result["rows"], result["steps"]
+        for name in [name for name in result if name == "config" or ("/" in name and name != self._watch.scheduled)]:
+            del result[name]
         if (trouble := result.pop("trouble")) and trial.trial_id not in self._troubles:
             self._troubles.add(trial.trial_id)
             self._say(trouble)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from study.experiment import Experiment, from_document
 from study.history import Report
-from study.schedulers import Judged, Remembering, build
+from study.schedulers import InOrder, Judged, Remembering, build
 from tests.study.conftest import SMALL
 
 LAST = 27
@@ -89,7 +89,7 @@ def events(seed: int, trials: int = 9, count: int = 160, nan: float = 0.1) -> li
 
 
 def test_without_early_stopping_tune_stops_none() -> None:
-    assert type(build(experiment(metric=None, name="none"))) is FIFOScheduler
+    assert type(build(experiment(metric=None, name="none"))) is InOrder
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -267,3 +267,30 @@ def test_a_comparison_that_another_rule_ended_is_heard_once_whether_lived_or_tol
 
     assert decisions(told=True) == decisions(told=False)
     assert set(decisions(told=False)) == {CONTINUE, STOP}
+
+
+@dataclass
+class Waiting:
+    """A trial that is in a state."""
+
+    trial_id: str
+    status: str
+
+    def is_finished(self) -> bool:
+        return self.status in ("TERMINATED", "ERROR")
+
+
+@pytest.mark.parametrize("name", ["none", "asha"])
+def test_who_came_first_starts_first_and_who_has_ended_is_forgotten(name: str) -> None:
+    scheduler = build(experiment(name=name))
+    assert isinstance(scheduler, InOrder)
+    trials = [Waiting(str(n), status) for n, status in enumerate(["RUNNING", "PAUSED", "PENDING", "PENDING"])]
+    for trial in (*trials, trials[0]):
+        scheduler.on_trial_add(None, trial)
+    assert scheduler.choose_trial_to_run(None) is trials[2]
+    trials[2].status = trials[3].status = "RUNNING"
+    assert scheduler.choose_trial_to_run(None) is trials[1]
+    for trial in trials:
+        trial.status = "TERMINATED"
+    assert scheduler.choose_trial_to_run(None) is None
+    assert scheduler._alive == []

@@ -1,12 +1,13 @@
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from analysis.load import load
 from study.history import read
 from study.queue import Planned
 from study.recorder import Recorder
-from study.watch import Watch
+from study.watch import TuneWatch, Watch
 from trainables.config import TrialConfig
 
 CONFIG = TrialConfig.from_dotted({"model.name": "FCNet10", "batch_size": 16}).to_dotted()
@@ -90,3 +91,18 @@ def test_a_trial_whose_configuration_cannot_be_is_recorded_as_it_is(tmp_path: Pa
     assert trial["status"] == "failed"
     assert trial["optimizer.nesterov"]
     assert "nesterov needs" in trial["error"]
+
+
+def test_tune_keeps_no_metrics_but_what_is_scheduled_by(tmp_path: Path) -> None:
+    planned = Planned(0, CONFIG)
+    rows = [{"arm": arm, "epoch": 1, "test_accuracy": 0.5} for arm in ("archetype", "filtered")]
+    metrics = {"filtered/test_accuracy": 0.5, "archetype/test_accuracy": 0.5, "gap/test_accuracy": 0.0}
+    told = {"epoch": 1, "status": "running", "reason": None, "objective": 0.0, "objectives": [0.0], "done": False}
+    result = {"rows": rows, "steps": [], "trouble": None, "config": {"trial": dict(CONFIG)}, **told, **metrics}
+    with Recorder(tmp_path) as recorder:
+        watch = Watch(recorder, [], Log(), "filtered/test_accuracy")
+        watch.start(planned)
+        TuneWatch(watch, "asha", print, print).on_trial_result(
+            1, [], SimpleNamespace(trial_id=planned.trial_id), result
+        )
+    assert result == {**told, "filtered/test_accuracy": 0.5}
