@@ -98,11 +98,12 @@ def run(
     say: Callable[[str], None] = print,
     history: History | None = None,
     address: str | None = None,
+    trainable: type[ComparisonTrainable] = ComparisonTrainable,
 ) -> Counter[str]:
     """Run the study in ``folder``, from where ``history`` ends; how many comparisons ended in which status in this run.
 
     It runs on the Ray cluster at ``address``, or else on a Ray of its own. ``say`` is told of trouble that does not end
-    the study.
+    the study. ``trainable`` is what trains; a benchmark of all the rest gives one whose training is free.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
@@ -117,7 +118,7 @@ def run(
         _tune_folder() as scaffolding,
         watching(experiment, folder, display, say) as watch,
     ):
-        tuner(experiment, folder, scaffolding, watch, history or History(), say).fit()
+        tuner(experiment, folder, scaffolding, watch, history or History(), say, trainable).fit()
     with contextlib.suppress(OSError):
         (folder / CHECKPOINTS).rmdir()  # empty, now that every comparison has ended
     return watch.statuses
@@ -145,6 +146,7 @@ def tuner(
     watch: Watch,
     history: History,
     say: Callable[[str], None],
+    trainable: type[ComparisonTrainable] = ComparisonTrainable,
 ) -> Any:
     """The Tune run of what is left of an experiment; Ray must have been started."""
     _population_has_one_disk(experiment)
@@ -184,7 +186,7 @@ def tuner(
     # ended, and drops the new one: where comparisons are shorter than a start, only one would ever train at a time.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     return tune.Tuner(
-        tune.with_resources(ComparisonTrainable, {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}),
+        tune.with_resources(trainable, {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject, slots),
             scheduler=scheduler,

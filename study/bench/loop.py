@@ -82,21 +82,21 @@ class Rival:
 
 
 CPU_CASES = (
-    Case("ResNet18", "generated", "thesis", 16, 4, 1, 9, 1.05, 1.10),
-    Case("LeNet", "mnist5k", "none", 256, 10, 2, 15, 1.15, 1.2),
-    Case("LeNet", "mnist5k", "none", 64, 40, 2, 15, 1.15, 1.2),
-    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 40, 1.3, 1.4),
-    Case("FCNet100", "mnist5k", "none", 64, 40, 2, 40, 1.3, 1.4),
-    Case("FCNet100", "generated", "thesis", 256, 10, 2, 15, None, None),
+    Case("ResNet18", "generated", "thesis", 16, 4, 1, 5, 1.05, 1.10),
+    Case("LeNet", "mnist5k", "none", 256, 10, 2, 11, 1.15, 1.2),
+    Case("LeNet", "mnist5k", "none", 64, 40, 2, 11, 1.15, 1.2),
+    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 30, 1.3, 1.4),
+    Case("FCNet100", "mnist5k", "none", 64, 40, 2, 30, 1.3, 1.4),
+    Case("FCNet100", "generated", "thesis", 256, 10, 2, 7, None, None),
 )
 CPU_RIVALS = (
-    Rival("LeNet", "none", 128, 200, 2, 5, 3.0),
-    Rival("FCNet100", "thesis", 128, 200, 2, 5, 3.0),
+    Rival("LeNet", "none", 128, 200, 2, 3, 3.0),
+    Rival("FCNet100", "thesis", 128, 200, 2, 3, 3.0),
 )
 CUDA_CASES = (
     Case("ResNet18", "generated", "thesis", 1024, 48, 3, 5, 1.05, 1.10),
     Case("LeNet", "mnist5k", "none", 256, 10, 2, 40, 1.15, 1.2),
-    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 40, 1.3, 1.4),
+    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 30, 1.3, 1.4),
 )
 CUDA_RIVALS = (Rival("ResNet18", "thesis", 1024, 48, 2, 3, 4.0),)
 
