@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.experiment import About, Experiment, Scheduler, Search
-from study.history import History
+from study.history import History, Past
 from study.queue import Planned
 from trainables.config import DeadRun
 
@@ -33,17 +33,23 @@ class NothingToConfirm(Exception):
 
 
 def winners(history: History, experiment: Experiment, top: int) -> list[Winner]:
-    """The ``top`` configurations of the study, best first; only those of which every comparison finished.
+    """The ``top`` configurations of the study, best first; only those that finished on each of their seeds.
+
+    A search may propose a configuration again, seed and all. One of such comparisons that finished stands for all of
+    them: it is what the others would have come to, had they not been stopped.
 
     Raises:
         NothingToConfirm: there is none.
     """
     last = {report.trial_id: report.objectives[0] for report in history.reports}
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, dict[Any, Past]] = {}
     for past in history.comparisons:
-        groups.setdefault(Planned(past.number, past.config).configuration, []).append(past)
+        by_seed = groups.setdefault(Planned(past.number, past.config).configuration, {})
+        if by_seed.setdefault(past.config.get("seed"), past).status != "finished":
+            by_seed[past.config.get("seed")] = past
     found = []
-    for configuration, members in groups.items():
+    for configuration, by_seed in groups.items():
+        members = list(by_seed.values())
         values = [last.get(past.trial_id, math.nan) for past in members]
         if all(past.status == "finished" for past in members) and all(map(math.isfinite, values)):
             ids = tuple(past.trial_id for past in members)
