@@ -560,7 +560,9 @@ def published(
 
 @app.command()
 def bench(
-    suite: Annotated[Literal["all", "loop", "study", "analysis"], typer.Option(help="What to measure.")] = "all",
+    suite: Annotated[
+        Literal["all", "loop", "study", "driver", "search", "analysis"], typer.Option(help="What to measure.")
+    ] = "all",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, numbers unrounded.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
@@ -568,7 +570,9 @@ def bench(
     """Measure this program on this machine, beside what is possible and beside what one would use instead.
 
     loop: training against its bare steps and a common loop; study: the engine against a bare loop and plain Ray Tune;
-    analysis: 2 million rows. docs/performance.md says how to read it. Takes minutes; other work disturbs it.
+    driver: the engine with 2,000 comparisons whose training is free; search: the epochs that a search spends to find
+    what a full grid finds; analysis: 2 million rows. docs/performance.md says how to read it. Takes minutes; other work
+    disturbs it.
 
     Examples:
 
@@ -577,14 +581,20 @@ def bench(
     filter-study bench --json > bench.json
     """
     from study import bench as benches
-    from study.bench import engine, loop, tables
+    from study.bench import driver, engine, loop, search, tables
     from trainables.comparison import resolve_device
     from trainables.config import Runtime
 
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown do not go together; choose one")
     chosen = resolve_device(Runtime(device=device))
-    suites = {"loop": lambda: loop.suite(chosen), "study": engine.suite, "analysis": tables.suite}
+    suites = {
+        "loop": lambda: loop.suite(chosen),
+        "study": engine.suite,
+        "driver": driver.suite,
+        "search": search.suite,
+        "analysis": tables.suite,
+    }
     figures = []
     for name in suites if suite == "all" else [suite]:
         for figure in suites[name]():
