@@ -31,7 +31,7 @@ class Views:
         return cls.of(torch.empty(0, dtype=torch.int64, device=device), 0)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return self.index.numel()
 
     def __getitem__(self, key: slice | Bool[Tensor, " n"] | Int64[Tensor, " m"]) -> Views:
         """The views in a slice, under a mask, or at positions."""
