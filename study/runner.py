@@ -75,8 +75,10 @@ def watching(experiment: Experiment, folder: Path, display: Display, say: Callab
         recorder = stack.enter_context(Recorder(folder))
         for logger in loggers:
             stack.callback(_close, logger, say)
+        watch = Watch(recorder, loggers, display, experiment.scheduled[0])
+        stack.callback(watch.tell)
         try:
-            yield Watch(recorder, loggers, display, experiment.scheduled[0])
+            yield watch
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; what was recorded is in {folder}. Go on with: filter-study resume {folder}"
@@ -283,6 +285,7 @@ def train(
             objectives = experiment.objective.values(metrics, config.baseline)
             steps = comparison.trace() if experiment.trace else []
             watch.add(planned.trial_id, {"rows": rows, "steps": steps, "objectives": objectives, **metrics})
+            watch.tell()
             on_epoch(metrics)
         watch.end(planned.trial_id, comparison.status, comparison.epoch, objectives[0], comparison.reason)
     return comparison.status

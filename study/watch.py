@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +37,11 @@ class Display(Protocol):
 
 
 class Watch:
-    """Records a study's trials, hands them to loggers and shows them; knows nothing of Ray."""
+    """Records a study's trials, hands them to loggers and shows them; knows nothing of Ray.
+
+    What happens is recorded at once. Loggers hear of it, in order, when :meth:`tell` is called: by then the worker that
+    it is about can have been given its next epoch, and does not wait for them.
+    """
 
     def __init__(self, recorder: Recorder, loggers: Sequence[Logger], display: Display, scheduled: str) -> None:
         self._recorder = recorder
@@ -45,6 +50,7 @@ class Watch:
         self.scheduled = scheduled
         self._configs: dict[str, Mapping[str, Any]] = {}
         self._numbers: dict[str, int] = {}
+        self._untold: deque[Callable[[], None]] = deque()
         self.statuses: Counter[str] = Counter()
 
     def start(self, planned: Planned) -> None:
@@ -53,7 +59,7 @@ class Watch:
         self._numbers[planned.trial_id] = planned.number
         self._recorder.start(planned.trial_id, planned.number, planned.configuration, planned.config)
         for logger in self._loggers:
-            logger.start(planned.trial_id, planned.config)
+            self._untold.append(partial(logger.start, planned.trial_id, planned.config))
         self._log(planned.trial_id, self._recorder.rows(planned.trial_id))  # what a logger has lost in a crash
         self._display.started(len(self._configs))
 
@@ -85,7 +91,7 @@ class Watch:
         for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
             metrics = report(list(arms), config["baseline"], config["treatment"])
             for logger in self._loggers:
-                logger.log(trial_id, int(epoch or 0), metrics)
+                self._untold.append(partial(logger.log, trial_id, int(epoch or 0), metrics))
 
     def end(self, trial_id: str, status: str, epoch: int, objective: float | None, error: str | None = None) -> None:
         """A comparison ends."""
@@ -93,8 +99,13 @@ class Watch:
         self.statuses[status] += 1
         self._recorder.end(trial_id, status, error)
         for logger in self._loggers:
-            logger.end(trial_id, status)
+            self._untold.append(partial(logger.end, trial_id, status))
         self._display.ended(self._numbers[trial_id], status, epoch, objective, config)
+
+    def tell(self) -> None:
+        """Tell the loggers what they have not heard yet."""
+        while self._untold:
+            self._untold.popleft()()
 
 
 class Broken(BaseException):
@@ -115,6 +126,10 @@ class TuneWatch(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks into a file of its own, which is never read back."""
         return {}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """What there was to do for the workers is done, and they train."""
+        self._watch.tell()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Open the trial's record; a trial that starts again goes on with the one it has."""

@@ -28,6 +28,7 @@ from urllib.request import Request, urlopen
 from zlib import crc32
 
 import wandb
+import wandb.apis.public  # its first run does, when workers wait for it and more modules make it three times as slow
 from wandb.errors import AuthenticationError
 from wandb.proto import wandb_internal_pb2
 

@@ -17,6 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import yaml
@@ -48,10 +49,11 @@ def suite(comparisons: int = 64, plain: int = 16, epochs: int = 5, rounds: int =
         file.write_text(yaml.safe_dump(experiment(comparisons, epochs)), "utf-8")
         kept = folder / "study"
         spans: list[float] = []
+        bare: list[float] = []
         plain_spans: list[float] = []
         blocks = {
             "engine": Block(partial(_engine, file, kept, spans), partial(shutil.rmtree, kept, ignore_errors=True)),
-            "loop": Block(lambda: command("study.bench.engine", str(file))),
+            "loop": Block(lambda: bare.append(float(command("study.bench.engine", str(file))))),
             "plain": Block(lambda: plain_spans.append(float(command("study.bench.plain_ray", str(file), str(plain))))),
         }
         times = in_turn(blocks, wall_seconds, rounds, warm_up=0)
@@ -64,6 +66,14 @@ def suite(comparisons: int = 64, plain: int = 16, epochs: int = 5, rounds: int =
         f"{median(times['engine']) - median(spans):.1f} s of them before the first and after the last comparison",
         "at most",
         LOOP_LIMIT,
+    )
+    each = [span * WORKERS / comparisons for span in spans]
+    yield ratio(
+        SUITE,
+        "seconds of a worker per comparison / in the bare loop, once all have started",
+        each,
+        bare,
+        f"{median(bare):.2f} s of training; engine {median(each):.2f} s, what it takes of the workers' cores included",
     )
     ours = [comparisons / span * 60 for span in spans]
     theirs = [plain / span * 60 for span in plain_spans]
@@ -141,22 +151,23 @@ def configurations(file: Path) -> list[dict[str, Any]]:
     return load(str(file)).configurations or []
 
 
-def train(config: Mapping[str, Any]) -> str:
-    """One comparison from its start to its end, nothing kept; the status it ends in."""
+def train(config: Mapping[str, Any]) -> float:
+    """One comparison from its start to its end, nothing kept; its seconds."""
     from trainables.comparison import prepare
     from trainables.config import Runtime, TrialConfig
 
+    began = perf_counter()
     comparison = prepare(TrialConfig.from_dotted(config), Runtime(device="cpu", threads=1))
     while not comparison.done:
         comparison.step()
-    return comparison.status
+    return perf_counter() - began
 
 
-def bare_loop(configs: list[dict[str, Any]], workers: int) -> list[str]:
-    """The same comparisons in so many processes, each taking the next one when it is free; their statuses."""
+def bare_loop(configs: list[dict[str, Any]], workers: int) -> list[float]:
+    """The same comparisons in so many processes, each taking the next one when it is free; the seconds of each."""
     with get_context("spawn").Pool(workers) as pool:
         return list(pool.imap_unordered(train, configs))
 
 
 if __name__ == "__main__":
-    print(len(bare_loop(configurations(Path(sys.argv[1])), WORKERS)))
+    print(median(bare_loop(configurations(Path(sys.argv[1])), WORKERS)))

@@ -52,10 +52,14 @@ def test_a_trial_is_recorded_with_its_whole_configuration_logged_and_shown(tmp_p
     with Recorder(tmp_path) as recorder:
         watch = Watch(recorder, [logger], log, "filtered/test_accuracy")
         watch.start(first)
+        assert not logger.told  # the comparison's worker does not wait for them
+        watch.tell()
+        assert logger.told == [("start", first.trial_id)]
         result = {"rows": rows, "steps": [], "objectives": [0.125], "filtered/test_accuracy": 0.5}
         watch.add(first.trial_id, result)
         watch.start(second)
         watch.end(first.trial_id, "stopped", 1, 0.125, "stopped by asha after epoch 1")
+        watch.tell()
     assert log.events == [
         ("started", 1),
         ("epoch",),

@@ -24,9 +24,11 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_engine_loop_and_plain_ray_train_the_same_comparisons() -> None:
-    overhead, rate, room = engine.suite(comparisons=2, plain=2, epochs=1, rounds=1)
+    overhead, each, rate, room = engine.suite(comparisons=2, plain=2, epochs=1, rounds=1)
     assert (overhead.unit, overhead.bound, overhead.limit, overhead.rounds) == ("×", "at most", 1.3, 1)
     assert (rate.unit, rate.bound, rate.limit) == ("×", "at least", 8.0)
     assert overhead.value > 0
+    assert (each.unit, each.limit) == ("×", None)
+    assert each.value > 0
     assert rate.value > 0
     assert (room.unit, room.limit) == ("/min", None)
