@@ -31,6 +31,8 @@ from trainables.records import COLUMNS, KEYS, TELEMETRY, Row
 from trainables.tune import HANG, ComparisonTrainable
 
 Mode = Literal["disabled", "offline"]
+Proposed = Literal["tpe", "random"]
+NAMES: dict[Proposed, str] = {"tpe": "TPE", "random": "random search"}
 MEBIBYTE = 2**20
 READINGS = 400
 KEPT = 2
@@ -52,22 +54,26 @@ class Reading(NamedTuple):
 
 
 def suite(trials: int = 2000, reports: int = 10, offline: int = 500, rounds: int = 1) -> Iterator[Figure]:
-    """The figures of the driver: without W&B, and with its files; about six minutes on two CPU cores.
+    """The figures of the driver: without W&B, and with its files; about four minutes on two CPU cores.
 
     Arguments:
-        trials: comparisons, proposed by Optuna's TPE under ASHA.
+        trials: comparisons under ASHA, once proposed by Optuna's TPE, which looks at all earlier ones, once at random.
         reports: of each comparison, one an epoch.
-        offline: comparisons with W&B's files, which take the longest to open and close.
+        offline: comparisons with W&B's files, which take the longest to open and close; proposed by TPE.
         rounds: how often each study is run.
 
     Raises:
         RuntimeError: the study failed; its last lines of output say why.
         ValueError: there are too few reports to be quartered.
     """
-    studies: dict[Mode, int] = {"disabled": trials, "offline": offline}
-    for mode, number in studies.items():
-        runs = [measured(number, reports, mode) for _ in range(rounds)]
-        yield from figures(runs, f"{number:,} × {reports} reports, W&B {mode}")
+    studies: tuple[tuple[int, Mode, Proposed], ...] = (
+        (trials, "disabled", "tpe"),
+        (trials, "disabled", "random"),
+        (offline, "offline", "tpe"),
+    )
+    for number, mode, proposed in studies:
+        runs = [measured(number, reports, mode, proposed) for _ in range(rounds)]
+        yield from figures(runs, f"{number:,} × {reports} reports, {NAMES[proposed]}, W&B {mode}")
 
 
 def figures(runs: Sequence[Sequence[Reading]], what: str) -> list[Figure]:
@@ -139,8 +145,9 @@ def growth(readings: Sequence[Reading]) -> float:
     return 1000 * line.slope
 
 
-def experiment(trials: int, reports: int, mode: Mode) -> dict[str, Any]:
-    """The experiment file of so many comparisons of so many epochs: quickstart's space, its sampler and ASHA."""
+def experiment(trials: int, reports: int, mode: Mode, proposed: Proposed) -> dict[str, Any]:
+    """The experiment file of so many comparisons of so many epochs: quickstart's space and ASHA."""
+    search = {"name": "optuna", "sampler": "tpe"} if proposed == "tpe" else {"name": "random"}
     return {
         "about": {"title": "Driver", "question": "What does the driver cost?"},
         "dataset": {"name": "mnist5k", "validation_fraction": 0.2},
@@ -156,7 +163,7 @@ def experiment(trials: int, reports: int, mode: Mode) -> dict[str, Any]:
             "optimizer.momentum": {"uniform": [0.0, 0.95], "when": {"optimizer.name": "SGD"}},
             "schedule.name": {"choice": ["none", "cosine"]},
         },
-        "search": {"name": "optuna", "sampler": "tpe", "trials": trials},
+        "search": {**search, "trials": trials},
         "scheduler": {"name": "asha"},
         "resources": {"cpu": 1},
         "recovery": {"checkpoint_seconds": 0, "checkpoints": KEPT},
@@ -164,7 +171,7 @@ def experiment(trials: int, reports: int, mode: Mode) -> dict[str, Any]:
     }
 
 
-def measured(trials: int, reports: int, mode: Mode) -> list[Reading]:
+def measured(trials: int, reports: int, mode: Mode, proposed: Proposed) -> list[Reading]:
     """Run the study in a process of its own; its driver's readings.
 
     Raises:
@@ -172,7 +179,7 @@ def measured(trials: int, reports: int, mode: Mode) -> list[Reading]:
     """
     with tempfile.TemporaryDirectory(prefix="filter-study-bench-") as name:
         file = Path(name) / "driver.yaml"
-        file.write_text(yaml.safe_dump(experiment(trials, reports, mode)), "utf-8")
+        file.write_text(yaml.safe_dump(experiment(trials, reports, mode, proposed)), "utf-8")
         told = command("study.bench.driver", str(file), str(Path(name) / "study"))
     return [Reading(*reading) for reading in json.loads(told.splitlines()[-1])]
 

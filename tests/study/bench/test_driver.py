@@ -66,7 +66,7 @@ def test_a_free_comparison_leaves_what_a_trained_one_leaves() -> None:
 
 def test_the_study_is_one_of_asha_and_optuna(tmp_path: Path) -> None:
     file = tmp_path / "driver.yaml"
-    file.write_text(yaml.safe_dump(driver.experiment(2000, 10, "offline")))
+    file.write_text(yaml.safe_dump(driver.experiment(2000, 10, "offline", "tpe")))
     experiment = experiments.load(str(file))
     assert (experiment.trials, experiment.longest) == (2000, 10)
     assert (experiment.search.sampler, experiment.scheduler.name, experiment.wandb.mode) == ("tpe", "asha", "offline")
@@ -75,17 +75,19 @@ def test_the_study_is_one_of_asha_and_optuna(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_driver_is_measured_in_a_process_of_its_own() -> None:
-    found = driver.measured(6, 3, "disabled")
+    found = driver.measured(6, 3, "disabled", "random")
     assert [reading.reports for reading in found] == list(range(1, 19))
     assert all(0 < before.cpu <= after.cpu for before, after in pairwise(found))
     assert min(reading.memory for reading in found) > 50 * MEBIBYTE
     assert 0 < max(reading.checkpoints for reading in found) <= driver.WORKERS * (driver.KEPT + 1)
 
 
-def test_both_ways_to_log_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_to_propose_and_log_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(driver, "measured", lambda *of: asked.append(of) or readings([1] * 8))
     found = list(driver.suite(trials=9, reports=3, offline=5, rounds=2))
-    assert asked == [(9, 3, "disabled")] * 2 + [(5, 3, "offline")] * 2
-    assert len({figure.name for figure in found}) == len(found) == 12
+    assert (
+        asked == [(9, 3, "disabled", "tpe")] * 2 + [(9, 3, "disabled", "random")] * 2 + [(5, 3, "offline", "tpe")] * 2
+    )
+    assert len({figure.name for figure in found}) == len(found) == 18
     assert {figure.rounds for figure in found} == {2}
