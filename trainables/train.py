@@ -7,17 +7,15 @@ from contextlib import AbstractContextManager
 from time import perf_counter
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from trainables.samplers import Probe, ProbeResult, Sampler, Views
 
 Feed = Callable[[Views], tuple[Tensor, Tensor]]
 """From views to the normalized pictures and labels that they stand for."""
 
-Loss = Callable[[Views, Float[Tensor, " n"]], Float[Tensor, ""]]
-"""From a batch and its samples' losses to what an update descends."""
+Loss = Callable[[Views, Tensor, Tensor], Tensor]
+"""From a batch, its logits and its labels to what an update descends."""
 
 Update = Callable[[Views], ProbeResult]
 """One step of the optimizer on a batch; what the model said of it before."""
@@ -37,7 +35,7 @@ def updater(model: nn.Module, feed: Feed, loss: Loss, optimizer: torch.optim.Opt
         switch(model, training=True)
         logits = model(images)
         optimizer.zero_grad()
-        loss(views, cross_entropy(logits, labels, reduction="none")).backward()
+        loss(views, logits, labels).backward()
         optimizer.step()
         return ProbeResult(logits.detach(), labels)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from trainables.samplers.filters import ProbeResult
 from trainables.samplers.peers import InfoBatch, SelectiveBackprop
@@ -195,13 +196,11 @@ class Sampler:
         self.kept_by_unit.append(len(kept))
         return views[kept]
 
-    def loss(self, views: Views, losses: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """What an update descends, from the losses of a batch's samples: their mean, unless the method rescales
-        them.
-        """
+    def loss(self, views: Views, logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+        """What an update descends: a batch's mean cross-entropy in nats, unless the method rescales it by sample."""
         if isinstance(self.epoch_selection, InfoBatch):
-            return self.epoch_selection.loss(views.index, losses)
-        return losses.mean()
+            return self.epoch_selection.loss(views.index, cross_entropy(logits, labels, reduction="none"))
+        return cross_entropy(logits, labels)
 
     def state_dict(self) -> dict[str, Any]:
         """What the sampler remembers, in plain values and tensors; it can be taken after any batch."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import thesis
 import torch
 from drawing import methods
 from hypothesis import strategies as st
@@ -122,7 +121,9 @@ class Simulation:
     def train(self, views: Views) -> Batch:
         batch = pairs(views)
         rows = [self.case.row(*sample, self.updates) for sample in batch]
-        self.sampler.loss(views, torch.tensor([thesis.loss(list(logits), label) for logits, label in rows]))
+        self.sampler.loss(
+            views, torch.tensor([logits for logits, _ in rows]), torch.tensor([label for _, label in rows])
+        )
         self.updates += 1
         return batch
 
