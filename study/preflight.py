@@ -26,6 +26,7 @@ def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
             "data_dir": str(data_dir),
             "trace": experiment.trace,
             "cuda_graphs": experiment.resources.cuda_graphs,
+            "deterministic": experiment.resources.deterministic,
             "memory_gib": experiment.resources.memory_gib,
         }
     )

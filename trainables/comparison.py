@@ -17,7 +17,7 @@ from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialC
 from trainables.data import Dataset, load
 from trainables.graphs import Replayed
 from trainables.metrics import evaluate, judge
-from trainables.precision import place, set_float32
+from trainables.precision import place, set_deterministic, set_float32
 from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
 from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import derive, generator, permutation
@@ -308,6 +308,7 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
     torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime)
     set_float32(config.precision, device)
+    set_deterministic(runtime.deterministic)
     return Comparison(config, load(config.dataset, runtime.data_dir, device), device, runtime.cuda_graphs)
 
 

@@ -551,6 +551,9 @@ class Runtime(Frozen):
         description="whether probes and updates of full size are recorded once and replayed; results are the same. It "
         "pays where the host is slower than the GPU, as with small networks or batches",
     )
+    deterministic: bool = Field(
+        False, description="whether a GPU gives the same bits every time, which costs it speed; a CPU does anyway"
+    )
     data_dir: str = Field("data", description="folder of the torchvision data sets")
     trace: bool = Field(False, description="whether to keep a record of every update")
     memory_gib: float | None = Field(None, gt=0, description="memory that this process may allocate; None: any")

@@ -1,7 +1,10 @@
-"""In which arithmetic a model computes: fp32, tf32 (the matrix units of NVIDIA chips) or bf16 (automatic mixed)."""
+"""In which arithmetic a model computes: fp32, tf32 (the matrix units of NVIDIA chips) or bf16 (automatic mixed); and
+whether always in the same order.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -51,3 +54,14 @@ def set_float32(precision: Precision, device: torch.device) -> None:
     torch.backends.cuda.matmul.fp32_precision = exactness
     torch.backends.cudnn.conv.fp32_precision = exactness  # type: ignore[attr-defined]
     torch.backends.cudnn.rnn.fp32_precision = exactness  # type: ignore[attr-defined]  # the two must agree
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Have this process's GPU add up in the same order every time, so that the same work gives the same bits.
+
+    torch then raises RuntimeError where it knows no such way (https://pytorch.org/docs/stable/notes/randomness.html).
+    cuBLAS must be told before it is first used in a process.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 from trainables import models
 from trainables.comparison import prepare
 from trainables.config import ModelConfig, Runtime, TrialConfig
-from trainables.precision import PrecisionError, place, set_float32
+from trainables.precision import PrecisionError, place, set_deterministic, set_float32
+from trainables.records import REPRODUCIBLE
 from trainables.seeds import generator
 
 CPU = torch.device("cpu")
@@ -20,6 +22,7 @@ CPU = torch.device("cpu")
 def _exact_afterwards() -> Iterator[None]:
     yield
     set_float32("fp32", CPU)
+    set_deterministic(False)
 
 
 def lenet() -> nn.Module:
@@ -107,3 +110,24 @@ def test_a_comparison_trains_on_a_gpu_in_every_precision(cuda: torch.device, pre
     rows = [row for _ in range(4) for row in comparison.step()]
     assert all(math.isfinite(float(row["train_mean_loss"])) for row in rows)
     assert rows[-1]["train_mean_loss"] < rows[0]["train_mean_loss"]
+
+
+def test_the_order_of_sums_is_fixed_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    prepare(trial("fp32"), Runtime(device="cpu", deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    prepare(trial("fp32"), Runtime(device="cpu"))  # the next comparison of the process
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("model", ["FCNet10", "LeNet", "ResNet18"])
+def test_a_deterministic_comparison_gives_the_same_bits_on_a_gpu(cuda: torch.device, model: str) -> None:
+    config = trial("fp32").model_copy(update={"model": ModelConfig(name=model)})
+    runtime = Runtime(device="cuda", deterministic=True)
+    first, second = (
+        [[row[name] for name in REPRODUCIBLE] for _ in range(3) for row in comparison.step()]
+        for comparison in (prepare(config, runtime), prepare(config, runtime))
+    )
+    assert first == second

@@ -81,7 +81,7 @@ def q_split(k: int, buckets: int, power: float) -> Selector:
         largest = float(finite.max()) if len(finite) else 1.0
         losses = losses.double().nan_to_num(largest, largest)
         ascending = _ordered(losses)
-        cumulative = (losses[ascending] ** power).cumsum(0).cpu()
+        cumulative = (losses[ascending] ** power).cpu().cumsum(0)
         start, chosen = 0, []
         for bucket in range(buckets):
             closing = float(cumulative[-1]) / buckets * (bucket + 1) if len(losses) else 0.0
