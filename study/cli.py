@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -581,7 +582,7 @@ def bench(
     filter-study bench --json > bench.json
     """
     from study import bench as benches
-    from study.bench import driver, engine, loop, search, tables
+    from study.bench import driver, engine, loop, search, starts, tables
     from trainables.comparison import resolve_device
     from trainables.config import Runtime
 
@@ -590,7 +591,7 @@ def bench(
     chosen = resolve_device(Runtime(device=device))
     suites = {
         "loop": lambda: loop.suite(chosen),
-        "study": engine.suite,
+        "study": lambda: chain(engine.suite(), starts.figures()),
         "driver": driver.suite,
         "search": search.suite,
         "analysis": tables.suite,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -26,7 +27,7 @@ from trainables.comparison import Arm
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
 from trainables.optimizers import set_rate
-from trainables.samplers import Views
+from trainables.samplers import ProbeResult, Views
 from trainables.seeds import generator
 from trainables.train import train_epoch
 
@@ -99,6 +100,8 @@ CUDA_CASES = (
     Case("FCNet100", "mnist5k", "none", 256, 10, 2, 30, 1.3, 1.4),
 )
 CUDA_RIVALS = (Rival("ResNet18", "thesis", 1024, 48, 2, 3, 4.0),)
+PROFILED = "FCNet100"
+"""Of this model's filtered epochs, of pictures without augmentation, it is told what surrounds a forward pass."""
 
 
 def suite(
@@ -112,6 +115,8 @@ def suite(
     torch.set_num_threads(available_cpus())
     for case in (CUDA_CASES if cuda else CPU_CASES) if cases is None else cases:
         yield from floors(case, device)
+        if case.model == PROFILED and case.augmentation == "none":
+            yield from pieces(case, device)
     for rival in (CUDA_RIVALS if cuda else CPU_RIVALS) if rivals is None else rivals:
         yield rivalry(rival, device)
 
@@ -154,6 +159,42 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
                 "%",
                 f"evaluation {milliseconds(times[kind])}; training {milliseconds(times['epoch'])}",
             )
+
+
+def pieces(case: Case, device: torch.device) -> Iterator[Figure]:
+    """What a filtered arm does with a raw batch, piece by piece: each for all raw batches of an epoch in turn."""
+    data = _pictures(case, device)
+    config = _config(case.model, case.augmentation, case.batch_size)
+    arm = Arm("filtered", config.arms["filtered"], config, data, device, {})
+    for epoch in range(1, case.epochs + 1):
+        train(arm, epoch)
+    views = [*Views.of(arm.sampler.order(case.epochs + 1).to(device), case.epochs + 1).split(case.batch_size)]
+    fed = [arm.feed(batch) for batch in views]
+    arm.model.eval()
+    with torch.no_grad():
+        results = [ProbeResult(arm.model(images), labels) for images, labels in fed]
+    wrong = [result.wrong for result in results]
+    positions = [mask.nonzero().view(-1) for mask in wrong]
+    kept = [batch[where] for batch, where in zip(views, positions, strict=True)]
+
+    @torch.no_grad()
+    def forward() -> None:
+        for images, _ in fed:
+            arm.model(images)
+
+    work: dict[str, Callable[[], object]] = {
+        "forward pass": forward,
+        "gather pictures and labels": lambda: [arm.feed(batch) for batch in views],
+        "find what is misclassified": lambda: [result.wrong for result in results],
+        "its positions": lambda: [mask.nonzero().view(-1) for mask in wrong],
+        "take it": lambda: [batch[where] for batch, where in zip(views, positions, strict=True)],
+        "append it to a batch that is held": lambda: [before + more for before, more in pairwise(kept)],
+        "a unit's generator": lambda: [generator(0, "selection", 1, unit) for unit in range(len(views))],
+    }
+    times = in_turn({name: Block(run) for name, run in work.items()}, stopwatch(device), case.rounds)
+    for name, taken in times.items():
+        each = [1e6 * seconds / len(views) for seconds in taken]
+        yield amount(SUITE, f"of a filtered probe: {name}: {case}", each, "µs", f"{len(views)} raw batches in turn")
 
 
 def rivalry(rival: Rival, device: torch.device) -> Figure:

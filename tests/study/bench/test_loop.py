@@ -52,6 +52,24 @@ def test_every_case_has_a_figure_for_each_arm_and_evaluation_and_every_rival_one
     assert "1 workers" in figures[-1].beside
 
 
+def test_of_a_small_network_it_is_told_what_surrounds_a_filtered_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = Case("FCNet10", "mnist5k", "none", 20, 2, 1, 3, None, None)
+    monkeypatch.setattr(loop, "PROFILED", "FCNet10")
+    with_pieces = list(loop.suite(CPU, [digits], []))
+    told = [figure for figure in with_pieces if figure.unit == "µs"]
+    assert with_pieces == with_pieces[:6] + told
+    assert [figure.name.split(": ")[1] for figure in told] == [
+        "forward pass",
+        "gather pictures and labels",
+        "find what is misclassified",
+        "its positions",
+        "take it",
+        "append it to a batch that is held",
+        "a unit's generator",
+    ]
+    assert all(figure.value > 0 and figure.rounds == 3 and "2 raw batches" in figure.beside for figure in told)
+
+
 def test_the_floor_is_so_many_forwards_and_steps_on_one_batch_and_changes_no_weight() -> None:
     one = arm(GENERATED)
     loop.train(one, 1)
