@@ -23,6 +23,9 @@ from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import derive, generator, permutation
 from trainables.train import Stopwatch, prober, train_epoch, updater, watched
 
+AT_ONCE = {"cpu": 1024, "cuda": 2048}
+"""Samples that are probed together, ahead of need, by device."""
+
 
 class DeviceError(ValueError):
     """The device that was asked for is not there."""
@@ -67,6 +70,7 @@ class Arm:
             others=others,
             size=len(data.train.labels),
             epochs=config.epochs,
+            at_once=AT_ONCE[device.type],
         )
         self.stopwatch = Stopwatch(device)
         self.probed: list[ProbeResult] = []
@@ -76,8 +80,8 @@ class Arm:
         update = updater(self.model, self.feed, self.sampler.loss, self.optimizer)
         self.graphs: list[Replayed] = []
         if graphs:
-            raw = method.raw_batch_size if isinstance(method.raw_batch_size, int) else config.batch_size
-            probe, update = Replayed(probe, raw, device), Replayed(update, config.batch_size, device)
+            probe = Replayed(probe, self.sampler.batching.probe_sizes(), device)
+            update = Replayed(update, [config.batch_size], device)
             self.graphs += [probe, update]
         self.probe = watched(probe, self.stopwatch.measure("probe"), self.probed.append)
         self.update = watched(update, self.stopwatch.measure("train"), self.trained.append)

@@ -7,7 +7,9 @@ The kernels are the same, and so are the results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -18,7 +20,7 @@ WARM_UP = 3
 
 
 class Replayed:
-    """A probe or an update, replayed as a CUDA graph for batches of ``size``; others, such as a last one, run plainly.
+    """A probe or an update, replayed as a CUDA graph for batches of the ``sizes``; others run plainly.
 
     ``run`` must be a function of the views' tensors whose shapes say all: it may not wait for the device, nor make
     tensors that outlive it other than its result. Without CUDA all is the same, fixed buffers included, but for a plain
@@ -27,31 +29,36 @@ class Replayed:
     After tensors that ``run`` uses have been replaced (an optimizer's state by a restored one), :meth:`forget` is due.
     """
 
-    def __init__(self, run: Callable[[Views], ProbeResult], size: int, device: torch.device) -> None:
+    def __init__(self, run: Callable[[Views], ProbeResult], sizes: Iterable[int], device: torch.device) -> None:
         self._run = run
-        self._size = size
+        self._sizes = frozenset(sizes)
         self._device = device
         self.forget()
 
     def forget(self) -> None:
         """Record anew at the next calls."""
-        self._calls = 0
-        self._replay: Callable[[], ProbeResult] | None = None
-        self._views = Views(*(torch.zeros(self._size, dtype=torch.int64, device=self._device) for _ in range(2)))
+        self._calls: Counter[int] = Counter()
+        self._replays: dict[int, Callable[[Views], ProbeResult]] = {}
+        # Of all sizes together: they are replayed one after the other, and what one gives out is copied. Anew each
+        # time, for torch does not take the pool of graphs that are gone.
+        self._pool = torch.cuda.graph_pool_handle() if self._device.type == "cuda" else None
+
+    @property
+    def recorded(self) -> list[int]:
+        """The sizes that are replayed by now."""
+        return sorted(self._replays)
 
     def __call__(self, views: Views) -> ProbeResult:
         """What ``run`` says of the views; the result is the caller's own."""
-        if len(views) != self._size:
+        size = len(views)
+        if size not in self._sizes:
             return self._run(views)
-        if self._calls < WARM_UP:
-            self._calls += 1
-            return _aside(self._run, views, self._device)
-        self._views.index.copy_(views.index)
-        self._views.epoch.copy_(views.epoch)
-        if self._replay is None:
-            self._replay = _recorded(self._run, self._views, self._device)
-        result = self._replay()
-        return ProbeResult(result.logits.clone(), result.labels.clone())
+        if size not in self._replays:
+            if self._calls[size] < WARM_UP:
+                self._calls[size] += 1
+                return _aside(self._run, views, self._device)
+            self._replays[size] = _recorded(self._run, size, self._device, self._pool)
+        return self._replays[size](views)
 
 
 def _aside(run: Callable[[Views], ProbeResult], views: Views, device: torch.device) -> ProbeResult:
@@ -68,16 +75,22 @@ def _aside(run: Callable[[Views], ProbeResult], views: Views, device: torch.devi
     return result
 
 
-def _recorded(run: Callable[[Views], ProbeResult], views: Views, device: torch.device) -> Callable[[], ProbeResult]:
-    """What runs ``run`` on the contents of ``views`` whenever it is called; to record runs nothing."""
-    if device.type != "cuda":
-        return lambda: run(views)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = run(views)
+def _recorded(
+    run: Callable[[Views], ProbeResult], size: int, device: torch.device, pool: Any
+) -> Callable[[Views], ProbeResult]:
+    """What runs ``run`` on views of that ``size``, in the same memory every time; to record runs nothing."""
+    fixed = Views(*(torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2)))
+    if device.type == "cuda":
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            recorded = run(fixed)
 
-    def replay() -> ProbeResult:
-        graph.replay()
-        return result
+    def replay(views: Views) -> ProbeResult:
+        fixed.index.copy_(views.index)
+        fixed.epoch.copy_(views.epoch)
+        if device.type == "cuda":
+            graph.replay()
+        result = recorded if device.type == "cuda" else run(fixed)
+        return ProbeResult(result.logits.clone(), result.labels.clone())
 
     return replay

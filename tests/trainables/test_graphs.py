@@ -65,7 +65,7 @@ def test_replayed_arms_are_the_plain_ones_bit_for_bit(make_dataset) -> None:
     for one, other in zip(plain.arms, replayed.arms, strict=True):
         for key, value in one.model.state_dict().items():
             assert torch.equal(value, other.model.state_dict()[key])
-    assert all(graph._replay for arm in replayed.arms for graph in arm.graphs[1:])
+    assert all(arm.graphs[1].recorded == [8] for arm in replayed.arms)
 
 
 def test_a_replayed_comparison_continues_bit_for_bit_and_records_anew(make_dataset) -> None:
@@ -78,18 +78,18 @@ def test_a_replayed_comparison_continues_bit_for_bit_and_records_anew(make_datas
     torch.save(stopped.state_dict(), file)
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert not any(graph._replay for arm in resumed.arms for graph in arm.graphs)
+    assert not any(graph.recorded for arm in resumed.arms for graph in arm.graphs)
     assert early + run(resumed, 2) == whole
 
 
-def test_only_batches_of_the_size_are_replayed_and_from_the_fourth_on() -> None:
+def test_only_batches_of_a_size_are_replayed_and_from_the_fourth_on() -> None:
     sizes: list[tuple[int, int]] = []
 
     def noted(views: Views) -> ProbeResult:
         sizes.append((len(views), id(views)))
         return doubled(views)
 
-    replayed = Replayed(noted, 4, CPU)
+    replayed = Replayed(noted, [4], CPU)
     batches = [Views.of(torch.arange(size) + start, 5) for start, size in enumerate([4, 2, 4, 4, 4, 3, 4])]
     for views in batches:
         assert torch.equal(replayed(views).logits, doubled(views).logits)
@@ -99,8 +99,31 @@ def test_only_batches_of_the_size_are_replayed_and_from_the_fourth_on() -> None:
     assert WARM_UP == 3
 
 
+def test_each_size_is_recorded_for_itself() -> None:
+    replayed = Replayed(doubled, [2, 4, 8], CPU)
+    for turn in range(WARM_UP + 1):
+        for size in (2, 4, 3):
+            assert replayed.recorded == ([] if turn < WARM_UP else [2, 4][: (size > 2) + (size == 3)])
+            views = Views.of(torch.arange(size) + turn, 5)
+            assert torch.equal(replayed(views).logits, doubled(views).logits)
+    assert replayed.recorded == [2, 4]
+    replayed.forget()
+    assert replayed.recorded == []
+
+
+def test_probes_ahead_of_need_are_replayed_too(make_dataset) -> None:
+    """Where a raw batch is small beside a batch, several of them are probed at once, in sizes that recur."""
+    data = make_dataset(train=240)
+    arms = {"archetype": ARMS["archetype"], "filtered": {"raw_batch_size": 2}}
+    plain, replayed = (Comparison(trial(arms=arms, batch_size=16), data, CPU, graphs) for graphs in (False, True))
+    assert run(replayed, 4) == run(plain, 4)
+    recorded = replayed.arms[1].graphs[0].recorded
+    assert len(recorded) > 1
+    assert set(recorded) <= {2 * 2**power for power in range(10)}
+
+
 def test_a_result_is_the_callers_own() -> None:
-    replayed = Replayed(doubled, 2, CPU)
+    replayed = Replayed(doubled, [2], CPU)
     results = [replayed(Views.of(torch.tensor([start, start + 1]), 0)) for start in range(6)]
     assert [result.labels.tolist() for result in results] == [[start, start + 1] for start in range(6)]
 
@@ -147,7 +170,7 @@ def test_graphs_on_a_gpu_give_what_plain_calls_give(
     for one, other in zip(run(plain, 4), run(replayed, 4), strict=True):
         assert one["steps"] == other["steps"]
         assert one["test_mean_loss"] == pytest.approx(other["test_mean_loss"], rel=1e-4)
-    assert all(graph._replay for arm in replayed.arms for graph in arm.graphs[1:])
+    assert all(arm.graphs[1].recorded == [8] for arm in replayed.arms)
 
 
 @pytest.mark.cuda

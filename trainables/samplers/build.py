@@ -24,9 +24,12 @@ def build(
     others: Mapping[str, Sampler],
     size: int,
     epochs: int,
+    at_once: int = 0,
 ) -> Sampler:
-    """The sampler of ``method`` for ``size`` samples and ``epochs``; ``others`` are those that it can follow, by
-    arm.
+    """The sampler of ``method`` for ``size`` samples and ``epochs``; ``others`` are those that it can follow, by arm.
+
+    ``at_once`` samples may be probed together where a probe says of a sample what it says of it alone, as it does in
+    evaluation mode.
     """
     raw = method.raw_batch_size
     batching = Batching(
@@ -35,6 +38,7 @@ def build(
         raw_batch_limit=max(method.raw_batch_limit, batch_size),
         stable=method.batch == "stable",
         carry=method.overflow == "carry",
+        at_once=at_once if method.probe_mode == "eval" else 0,
     )
     chosen: Selection | None
     match method.selector:

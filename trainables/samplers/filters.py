@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,6 +24,10 @@ class ProbeResult:
         if len(results) == 1:
             return results[0]
         return cls(torch.cat([result.logits for result in results]), torch.cat([result.labels for result in results]))
+
+    def split(self, size: int) -> Iterator[ProbeResult]:
+        """Consecutive pieces of ``size``, the last one possibly smaller."""
+        return map(ProbeResult, self.logits.split(size), self.labels.split(size))
 
     @property
     def losses(self) -> Float[Tensor, " n"]:
@@ -44,8 +49,14 @@ class Judgement:
     candidates: Bool[Tensor, " n"]
     marginal: Bool[Tensor, " n"] | None = None
 
+    def split(self, size: int) -> Iterator[Judgement]:
+        """Consecutive pieces of ``size``, the last one possibly smaller."""
+        candidates = self.candidates.split(size)
+        return map(Judgement, candidates, repeat(None) if self.marginal is None else self.marginal.split(size))
+
 
 Filter = Callable[[ProbeResult], Judgement]
+"""It judges each sample for itself: of several units at once it says what it says of each."""
 
 
 def everything(result: ProbeResult) -> Judgement:

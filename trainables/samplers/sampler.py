@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables.samplers.filters import ProbeResult
 from trainables.samplers.peers import InfoBatch, SelectiveBackprop
-from trainables.samplers.selection import Chance, Selection
+from trainables.samplers.selection import Chance, Judged, Selection
 from trainables.samplers.views import Views
 from trainables.seeds import generator
 
@@ -54,6 +55,10 @@ class Batching:
         raw_batch_limit: the bound of an adaptive raw batch, set by memory.
         stable: whether batches have ``batch_size`` samples (Alg. 10), or are all that was selected at once (Alg. 2, 9).
         carry: whether what does not fit a stable batch goes into the next one, or is discarded (section 3.3.2).
+        at_once: samples that may be probed together, ahead of need: as many raw batches as are likely to be needed
+            before the next update. Where fewer were, the probe of the others is forgotten, for the model changes;
+            nothing is counted that was not needed. 0: one raw batch at a time. Only for a model that says of a sample
+            what it says of it alone.
     """
 
     batch_size: int
@@ -61,6 +66,14 @@ class Batching:
     raw_batch_limit: int = 16384
     stable: bool = True
     carry: bool = False
+    at_once: int = 0
+
+    def probe_sizes(self) -> list[int]:
+        """The sizes that whole probes have; none where raw batches are adaptive."""
+        if self.raw_batch_size is None:
+            return []
+        most = max(self.at_once // self.raw_batch_size, 1)
+        return [self.raw_batch_size * 2**power for power in range(most.bit_length())]
 
 
 class Sampler:
@@ -128,9 +141,7 @@ class Sampler:
         self.counts, self.kept_by_unit, self.trace, self._epoch = Counts(), [], [], epoch
         self._pending, self._taken = Views.of(self.order(epoch).to(self.device), epoch), 0
         if self.epoch_selection is not None:
-            drawn = len(self._pending)
-            self._pending = self._selected(self.epoch_selection, self._pending, probe)
-            self.counts.samples_rejected = drawn - len(self._pending)
+            self._pending = self._selected(self.epoch_selection, self._pending, len(self._pending), probe)
         if self.batch_selection is None:
             self.counts.samples_kept = len(self._pending)
 
@@ -144,13 +155,13 @@ class Sampler:
         while True:
             if self.batching.stable and len(self.held) >= self.batching.batch_size:  # carried over
                 return self._filled()
-            raw = self._take(self._raw_batch_size())
+            start, size = self._taken, self._raw_batch_size()
+            raw = self._take(size * self._raw_batches_at_once(size))
             if raw is None:
                 return None
-            kept = self._selected(self.batch_selection, raw, probe)
+            kept = self._selected(self.batch_selection, raw, size, probe)
             self.counts.samples_kept += len(kept)
-            self.counts.samples_rejected += len(raw) - len(kept)
-            self._probed_since_step += len(raw)
+            self._probed_since_step += self._taken - start
             self._kept_since_step += len(kept)
             if self.batching.stable:
                 self.held = self.held + kept
@@ -178,23 +189,51 @@ class Sampler:
         wanted = math.ceil(missing / self._acceptance)  # above 0, for it is that of a batch that was filled
         return max(min(wanted, self.batching.raw_batch_limit), self.batching.batch_size)
 
-    def _selected(self, selection: Selection, views: Views, probe: Probe) -> Views:
-        """What ``selection`` keeps of one unit."""
+    def _raw_batches_at_once(self, size: int) -> int:
+        """How many raw batches the held batch is likely to need; a power of two, so that there are few sizes."""
+        most = self.batching.at_once // size
+        if most < 2 or not self.batching.stable or not isinstance(self.batch_selection, Judged):
+            return 1
+        likely = int((self.batching.batch_size - len(self.held)) / (self._acceptance * size))
+        return 2 ** (max(min(likely, most), 1).bit_length() - 1)
+
+    def _selected(self, selection: Selection, views: Views, size: int, probe: Probe) -> Views:
+        """What ``selection`` keeps of the views, taken as units of ``size``; units that no batch needs go back."""
         assert self._epoch is not None
-        unit = len(self.kept_by_unit)
-        random = generator(self.seed, "selection", self._epoch, unit)
+        unit, epoch = len(self.kept_by_unit), self._epoch
+        raw_batch_size = self._raw_batch_size()
+
+        def random(place: int) -> torch.Generator:
+            return generator(self.seed, "selection", epoch, unit + place)
+
         match selection:
+            case Judged():
+                kept, by_unit = selection.by_unit(self._probed(views, probe), size, random)
+            case SelectiveBackprop():
+                kept = selection(self._probed(views, probe), random(0))
             case Chance():
-                kept = selection(unit, len(views), random).to(self.device)
+                kept = selection(unit, len(views), random(0)).to(self.device)
             case InfoBatch():
-                kept = selection(views.index, self._epoch, random)
-            case _:
-                results = [probe(chunk) for chunk in views.split(self._raw_batch_size())]
-                self.counts.raw_batches += len(results)
-                self.counts.samples_probed += len(views)
-                kept = selection(ProbeResult.join(results), random)
-        self.kept_by_unit.append(len(kept))
-        return views[kept]
+                kept = selection(views.index, epoch, random(0))
+        by_unit = self._needed(by_unit) if isinstance(selection, Judged) else [kept.numel()]
+        drawn, number = min(len(by_unit) * size, len(views)), sum(by_unit)
+        self._taken -= len(views) - drawn
+        self.kept_by_unit += by_unit
+        self.counts.samples_rejected += drawn - number
+        if isinstance(selection, Judged | SelectiveBackprop):
+            self.counts.raw_batches += math.ceil(drawn / raw_batch_size)
+            self.counts.samples_probed += drawn
+        return views[kept[:number]]
+
+    def _needed(self, kept_by_unit: list[int]) -> list[int]:
+        """Those of the units that it takes to fill the held batch: then the model changes."""
+        missing = self.batching.batch_size - len(self.held)
+        return kept_by_unit[: 1 + sum(kept < missing for kept in accumulate(kept_by_unit[:-1]))]
+
+    def _probed(self, views: Views, probe: Probe) -> ProbeResult:
+        raw_batch_size = self._raw_batch_size()
+        at_once = max(self.batching.at_once // raw_batch_size, 1) * raw_batch_size
+        return ProbeResult.join([probe(chunk) for chunk in views.split(at_once)])
 
     def loss(self, views: Views, logits: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
         """What an update descends: a batch's mean cross-entropy in nats, unless the method rescales it by sample."""

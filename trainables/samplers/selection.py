@@ -4,14 +4,16 @@ chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
-from trainables.samplers.filters import Filter, ProbeResult
+from trainables.samplers.filters import Filter, Judgement, ProbeResult
 from trainables.samplers.peers import InfoBatch, SelectiveBackprop
 from trainables.samplers.selectors import Selector
 
@@ -35,7 +37,28 @@ class Judged:
 
     def __call__(self, result: ProbeResult, generator: torch.Generator) -> Positions:
         """Positions in the unit of the samples to train on, in the order of training."""
+        return self._chosen(result, self.filter(result), generator)
+
+    def by_unit(
+        self, result: ProbeResult, size: int, generator: Callable[[int], torch.Generator]
+    ) -> tuple[Positions, list[int]]:
+        """The same for units of ``size`` consecutive samples, the last one possibly smaller.
+
+        Arguments:
+            generator: gives that of a unit, by its place among them.
+
+        Returns:
+            Positions in ``result``, unit after unit, and how many of them are of each unit.
+        """
         judgement = self.filter(result)
+        if self.selector is None and judgement.marginal is None and not self.fallback:  # each sample for itself
+            kept = judgement.candidates.nonzero().view(-1)
+            return kept, _sums(judgement.candidates, size) if len(result.labels) > size else [kept.numel()]
+        parts = zip(result.split(size), judgement.split(size), strict=True)
+        units = [self._chosen(*part, generator(unit)) + unit * size for unit, part in enumerate(parts)]
+        return torch.cat(units), [kept.numel() for kept in units]
+
+    def _chosen(self, result: ProbeResult, judgement: Judgement, generator: torch.Generator) -> Positions:
         kept = judgement.candidates.nonzero().view(-1)
         if self.selector is not None:
             kept = kept[self.selector(result.losses[kept], generator)]
@@ -48,6 +71,12 @@ class Judged:
         rest = rejected.nonzero().flatten()
         order = torch.randperm(len(rest), generator=generator).to(rest.device)
         return torch.cat((kept, rest[order[: self.fallback - len(kept)]]))
+
+
+def _sums(mask: Bool[Tensor, " n"], size: int) -> list[int]:
+    """How many are true in each piece of ``size``, fetched from the device at once."""
+    pieces = math.ceil(len(mask) / size)
+    return pad(mask, (0, pieces * size - len(mask))).view(pieces, size).sum(1).tolist()
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,17 @@ class Case:
     def run(self, raw_batch_size: int | None = None) -> Run:
         return Run(self.order, self.epochs, self.batch_size, raw_batch_size or self.batch_size, SEED)
 
-    def sampler(self, method: MethodConfig, others: Mapping[str, Sampler] | None = None) -> Sampler:
+    def sampler(self, method: MethodConfig, others: Mapping[str, Sampler] | None = None, at_once: int = 0) -> Sampler:
         return samplers.build(
-            method, self.batch_size, self.order, SEED, CPU, others or {}, size=self.samples, epochs=self.epochs
+            method,
+            self.batch_size,
+            self.order,
+            SEED,
+            CPU,
+            others or {},
+            size=self.samples,
+            epochs=self.epochs,
+            at_once=at_once,
         )
 
 
@@ -139,8 +147,10 @@ class Simulation:
         return batches
 
 
-def simulate(case: Case, method: MethodConfig, others: Mapping[str, Sampler] | None = None) -> Simulation:
-    return Simulation(case, case.sampler(method, others))
+def simulate(
+    case: Case, method: MethodConfig, others: Mapping[str, Sampler] | None = None, at_once: int = 0
+) -> Simulation:
+    return Simulation(case, case.sampler(method, others, at_once))
 
 
 def pairs(views: Views) -> Batch:

@@ -166,6 +166,38 @@ def test_the_trace_divides_the_counts_among_the_steps_across_epochs(case: Case, 
         assert waiting["samples_trained"] == waiting["samples_overflowed"] == 0
 
 
+@given(CASES, METHODS, st.integers(0, 200))
+@thorough
+def test_probing_ahead_of_need_changes_nothing_that_is_done_or_counted(
+    case: Case, method: MethodConfig, at_once: int
+) -> None:
+    plain, ahead, stopped = simulate(case, method), *(simulate(case, method, None, at_once) for _ in range(2))
+    for epoch in epochs(case):
+        batches = plain.epoch(epoch)
+        assert ahead.epoch(epoch) == batches
+        assert stopped.interrupted_epoch(epoch, case.sampler(method, None, at_once)) == batches
+        for other in (ahead, stopped):
+            assert other.sampler.trace == plain.sampler.trace
+            same_state(other.sampler, plain.sampler)
+        size = method.raw_batch_size or case.batch_size
+        if method.probe_mode == "train":
+            assert ahead.probed == plain.probed
+        elif size != "adaptive":
+            assert all(len(probed) <= max(at_once, size) for probed in ahead.probed)
+
+
+def test_raw_batches_are_probed_together_where_few_samples_are_accepted_and_in_few_sizes() -> None:
+    case = Case(samples=4000, batch_size=8, epochs=3, table=("wrong", *["right"] * 15))
+    plain, ahead = simulate(case, MethodConfig()), simulate(case, MethodConfig(), at_once=128)
+    for epoch in epochs(case):
+        assert ahead.epoch(epoch) == plain.epoch(epoch)
+    assert len(plain.probed) == 500
+    assert len(ahead.probed) < 500 / 3
+    assert 4000 < sum(map(len, ahead.probed)) < 4000 * 1.1  # some in vain
+    sizes = [len(probed) for probed in ahead.probed]  # of the last epoch, which ends with what is left
+    assert sum(size not in (8, 16, 32, 64, 128) for size in sizes) <= 2
+
+
 def same_state(one: Sampler, other: Sampler) -> None:
     assert plain(one.state_dict()) == plain(other.state_dict())
 
