@@ -562,7 +562,7 @@ def published(
 @app.command()
 def bench(
     suite: Annotated[
-        Literal["all", "loop", "study", "driver", "search", "analysis"], typer.Option(help="What to measure.")
+        Literal["all", "loop", "gpu", "study", "driver", "search", "analysis"], typer.Option(help="What to measure.")
     ] = "all",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, numbers unrounded.")] = False,
@@ -570,7 +570,8 @@ def bench(
 ) -> None:
     """Measure this program on this machine, beside what is possible and beside what one would use instead.
 
-    loop: training against its bare steps and a common loop; study: the engine against a bare loop and plain Ray Tune;
+    loop: training against its bare steps and a common loop; gpu: samples a second on a GPU, and the hours that the
+    thesis's experiments would take; study: the engine against a bare loop and plain Ray Tune;
     driver: the engine with 2,000 comparisons whose training is free; search: the epochs that a search spends to find
     what a full grid finds; analysis: 2 million rows. docs/performance.md says how to read it. Takes minutes; other work
     disturbs it.
@@ -582,15 +583,18 @@ def bench(
     filter-study bench --json > bench.json
     """
     from study import bench as benches
-    from study.bench import driver, engine, loop, search, starts, tables
+    from study.bench import driver, engine, gpu, loop, search, starts, tables
     from trainables.comparison import resolve_device
     from trainables.config import Runtime
 
     if as_json and markdown:
         raise typer.BadParameter("--json and --markdown do not go together; choose one")
     chosen = resolve_device(Runtime(device=device))
+    if suite == "gpu" and chosen.type != "cuda":
+        raise typer.BadParameter(f"--suite gpu is for a GPU, and the device is the {chosen.type}")
     suites = {
         "loop": lambda: loop.suite(chosen),
+        "gpu": lambda: gpu.suite(chosen) if chosen.type == "cuda" else [],
         "study": lambda: chain(engine.suite(), starts.figures()),
         "driver": driver.suite,
         "search": search.suite,

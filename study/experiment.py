@@ -107,7 +107,7 @@ class Resources(Frozen):
 
     cpu: PositiveInt = Field(1, description="CPU threads")
     gpu: float = Field(0, ge=0, le=1, description="share of one GPU")
-    cuda_graphs: bool = Field(False, description="whether full batches are recorded once and replayed by the GPU")
+    cuda_graphs: bool = Field(True, description="whether a GPU records full batches once and replays them")
     deterministic: bool = Field(False, description="whether a GPU gives the same bits every time, at some speed")
     memory_gib: float | None = Field(None, gt=0, description="memory that a comparison may allocate; None: its share")
 

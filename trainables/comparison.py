@@ -313,7 +313,8 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
     device = resolve_device(runtime)
     set_float32(config.precision, device)
     set_deterministic(runtime.deterministic)
-    return Comparison(config, load(config.dataset, runtime.data_dir, device), device, runtime.cuda_graphs)
+    data = load(config.dataset, runtime.data_dir, device)
+    return Comparison(config, data, device, runtime.cuda_graphs and device.type == "cuda")
 
 
 def resolve_device(runtime: Runtime) -> torch.device:

@@ -547,9 +547,9 @@ class Runtime(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of torch; results are bit-identical for the same number")
     cuda_graphs: bool = Field(
-        False,
-        description="whether probes and updates of full size are recorded once and replayed; results are the same. It "
-        "pays where the host is slower than the GPU, as with small networks or batches",
+        True,
+        description="whether a GPU records probes and updates of full size once and replays them; results are the "
+        "same, and small networks and batches train several times faster; it takes some of the GPU's memory",
     )
     deterministic: bool = Field(
         False, description="whether a GPU gives the same bits every time, which costs it speed; a CPU does anyway"

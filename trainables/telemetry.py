@@ -36,12 +36,12 @@ def _process() -> psutil.Process:
 
 
 def _gpu(device: torch.device) -> dict[str, float | None]:
-    values: dict[str, float | None] = {"gpu_memory": torch.cuda.memory_allocated(device)}
+    values: dict[str, float | None] = {"gpu_memory": float(torch.cuda.memory_allocated(device))}
     handle, nvml = _nvml(device)
     if handle is not None:
-        values["gpu_temperature"] = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+        values["gpu_temperature"] = float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
         values["gpu_power"] = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
-        values["gpu_utilization"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        values["gpu_utilization"] = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     return values
 
 

@@ -8,13 +8,13 @@ normalization, filtering, bookkeeping. Evaluation is measured apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -27,6 +27,7 @@ from trainables.comparison import Arm
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
 from trainables.optimizers import set_rate
+from trainables.precision import Precision, set_float32
 from trainables.samplers import ProbeResult, Views
 from trainables.seeds import generator
 from trainables.train import train_epoch
@@ -49,6 +50,8 @@ class Case:
         rounds: how often it is timed.
         archetype: limit of the archetype's epoch by its floor; None: there is none.
         filtered: limit of the filtered epoch by its floor.
+        precision: of both sides.
+        threads: of torch; None: as many as there are cores.
     """
 
     model: str
@@ -60,10 +63,14 @@ class Case:
     rounds: int
     archetype: float | None
     filtered: float | None
+    precision: Precision = "fp32"
+    threads: int | None = None
 
     def __str__(self) -> str:
         augmented = "" if self.augmentation == "none" else f", {self.augmentation} augmentation"
-        return f"{self.model}, batch {self.batch_size}{augmented}"
+        precision = "" if self.precision == "fp32" else f", {self.precision}"
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.model}, batch {self.batch_size}{augmented}{precision}{threads}"
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,12 @@ class Rival:
     workers: int
     rounds: int
     least: float
+    precision: Precision = "fp32"
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.augmentation.replace('none', 'no')} augmentation, batch {self.batch_size}"
+        precision = "" if self.precision == "fp32" else f", {self.precision}"
+        augmented = f"{self.augmentation.replace('none', 'no')} augmentation"
+        return f"{self.model}, {augmented}, batch {self.batch_size}{precision}"
 
 
 CPU_CASES = (
@@ -88,6 +98,7 @@ CPU_CASES = (
     Case("LeNet", "mnist5k", "none", 64, 40, 2, 11, 1.15, 1.2),
     Case("FCNet100", "mnist5k", "none", 256, 10, 2, 30, 1.3, 1.4),
     Case("FCNet100", "mnist5k", "none", 64, 40, 2, 30, 1.3, 1.4),
+    Case("FCNet100", "mnist5k", "none", 64, 40, 2, 30, 1.3, 1.4, threads=1),  # as in a study, unless told otherwise
     Case("FCNet100", "generated", "thesis", 256, 10, 2, 7, None, None),
 )
 CPU_RIVALS = (
@@ -95,11 +106,14 @@ CPU_RIVALS = (
     Rival("FCNet100", "thesis", 128, 200, 2, 3, 3.0),
 )
 CUDA_CASES = (
-    Case("ResNet18", "generated", "thesis", 1024, 48, 3, 5, 1.05, 1.10),
-    Case("LeNet", "mnist5k", "none", 256, 10, 2, 40, 1.15, 1.2),
-    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 30, 1.3, 1.4),
+    Case("ResNet18", "generated", "thesis", 1024, 24, 3, 5, 1.05, 1.10, "tf32"),
+    Case("ResNet18", "generated", "thesis", 1024, 24, 3, 5, 1.05, 1.10, "bf16"),
+    Case("LeNet", "mnist5k", "none", 256, 10, 2, 20, 1.15, 1.2),
+    Case("LeNet", "mnist5k", "none", 64, 40, 2, 20, 1.15, 1.2),
+    Case("FCNet100", "mnist5k", "none", 256, 10, 2, 20, 1.3, 1.4),
+    Case("FCNet100", "mnist5k", "none", 64, 40, 2, 20, 1.3, 1.4),
 )
-CUDA_RIVALS = (Rival("ResNet18", "thesis", 1024, 48, 2, 3, 4.0),)
+CUDA_RIVALS = (Rival("ResNet18", "thesis", 1024, 16, 2, 3, 4.0, "tf32"),)  # tf32: torch's default for convolutions
 PROFILED = "FCNet100"
 """Of this model's filtered epochs, of pictures without augmentation, it is told what surrounds a forward pass."""
 
@@ -109,10 +123,9 @@ def suite(
 ) -> Iterator[Figure]:
     """The figures of the loop on ``device``, one after the other; under five minutes on two CPU cores.
 
-    torch gets as many threads as there are cores, on both sides of every ratio.
+    On CUDA our side replays recorded graphs, as a study does; floors and peers are what PyTorch does by itself.
     """
     cuda = device.type == "cuda"
-    torch.set_num_threads(available_cpus())
     for case in (CUDA_CASES if cuda else CPU_CASES) if cases is None else cases:
         yield from floors(case, device)
         if case.model == PROFILED and case.augmentation == "none":
@@ -123,14 +136,14 @@ def suite(
 
 def floors(case: Case, device: torch.device) -> Iterator[Figure]:
     """The epochs of both arms by their floors, and what an evaluation costs beside them."""
-    data = _pictures(case, device)
-    config = _config(case.model, case.augmentation, case.batch_size)
+    data, config = _ready(case, device)
     for name, method in config.arms.items():
-        arm = Arm(name, method, config, data, device, {})
+        arm = Arm(name, method, config, data, device, {}, graphs=device.type == "cuda")
         bare = Arm(name, method, config, data, device, {})
         for epoch in range(1, case.epochs + 1):
             train(arm, epoch)
         start = deepcopy(arm.state_dict())
+        bare.load_state_dict(deepcopy(start))
         train(arm, case.epochs + 1)
         probes, steps = arm.sampler.counts.raw_batches, arm.sampler.counts.steps
         blocks = {
@@ -151,6 +164,16 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
             "at most" if limit else None,
             limit,
         )
+        if probes:
+            seen = sum(len(result.labels) for result in arm.probed)
+            probed = arm.sampler.counts.samples_probed
+            yield amount(
+                SUITE,
+                f"probed ahead of need and in vain, of what was needed: {case}",
+                [100 * (seen - probed) / probed],
+                "%",
+                f"{len(arm.probed)} forward passes for {probes} raw batches",
+            )
         for kind, which in (("evaluation", "train and test whole"), ("running", "evaluate.train: running")):
             yield amount(
                 SUITE,
@@ -163,8 +186,7 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
 
 def pieces(case: Case, device: torch.device) -> Iterator[Figure]:
     """What a filtered arm does with a raw batch, piece by piece: each for all raw batches of an epoch in turn."""
-    data = _pictures(case, device)
-    config = _config(case.model, case.augmentation, case.batch_size)
+    data, config = _ready(case, device)
     arm = Arm("filtered", config.arms["filtered"], config, data, device, {})
     for epoch in range(1, case.epochs + 1):
         train(arm, epoch)
@@ -199,9 +221,14 @@ def pieces(case: Case, device: torch.device) -> Iterator[Figure]:
 
 def rivalry(rival: Rival, device: torch.device) -> Figure:
     """The peer's epoch by the archetype's: how many times as fast ours is."""
+    torch.set_num_threads(available_cpus())
+    set_float32(rival.precision, device)
     data = generated(rival.batch_size * rival.batches, device)
-    config = _config(rival.model, rival.augmentation, rival.batch_size)
-    ours, theirs = (Arm("archetype", config.arms["archetype"], config, data, device, {}) for _ in range(2))
+    config = case_config(rival.model, rival.augmentation, rival.batch_size, rival.precision)
+    ours, theirs = (
+        Arm("archetype", config.arms["archetype"], config, data, device, {}, graphs)
+        for graphs in (device.type == "cuda", False)
+    )
     batches = peers.loader(data, rival.augmentation, rival.batch_size, rival.workers, config.seed)
     blocks = {
         "peer": Block(lambda: peers.train_epoch(batches, theirs.model, theirs.optimizer, device)),
@@ -265,11 +292,29 @@ def _measure_running(arm: Arm) -> None:
     arm.evaluate("test")
 
 
-def _restored(arm: Arm, state: dict[str, object]) -> Callable[[], None]:
-    return lambda: arm.load_state_dict(deepcopy(state))
+def _restored(arm: Arm, state: Mapping[str, Any]) -> Callable[[], None]:
+    """What takes an arm back to an earlier state of its own, in the same tensors, so that what is recorded holds."""
+
+    def restore() -> None:
+        arm.model.load_state_dict(state["model"])
+        arm.sampler.load_state_dict(deepcopy(state["sampler"]))
+        held = arm.optimizer.state_dict()["state"]
+        for number, values in state["optimizer"]["state"].items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    held[number][name].copy_(value)
+
+    return restore
 
 
-def _config(model: str, augmentation: Augmentation, batch_size: int) -> TrialConfig:
+def _ready(case: Case, device: torch.device) -> tuple[Dataset, TrialConfig]:
+    """The case's pictures and configuration; this process computes as the case wants it."""
+    torch.set_num_threads(case.threads or available_cpus())
+    set_float32(case.precision, device)
+    return _pictures(case, device), case_config(case.model, case.augmentation, case.batch_size, case.precision)
+
+
+def case_config(model: str, augmentation: Augmentation, batch_size: int, precision: Precision = "fp32") -> TrialConfig:
     """Both arms on whatever pictures; of the data set's name only its colours are used."""
     return TrialConfig(
         dataset=DatasetConfig(name="cifar10"),
@@ -277,6 +322,7 @@ def _config(model: str, augmentation: Augmentation, batch_size: int) -> TrialCon
         augmentation=augmentation,
         optimizer=SGD(lr=0.05),
         batch_size=batch_size,
+        precision=precision,
     )
 
 
@@ -287,14 +333,14 @@ def _pictures(case: Case, device: torch.device) -> Dataset:
     return load(DatasetConfig(name="mnist5k", validation_fraction=0, samples_per_class=size // CLASSES), "", device)
 
 
-def generated(size: int, device: torch.device) -> Dataset:
+def generated(size: int, device: torch.device, channels: int = 3) -> Dataset:
     """So many training pictures of CIFAR's shape and a fifth as many for the test: noise over a pattern per class."""
     stream = generator(0, "pictures")
-    patterns = torch.randint(64, 192, (CLASSES, 3, 32, 32), generator=stream)
+    patterns = torch.randint(64, 192, (CLASSES, channels, 32, 32), generator=stream)
     splits = []
     for count in (size, max(size // 5, 1)):
         labels = torch.randint(CLASSES, (count,), generator=stream)
-        noise = torch.randint(-64, 64, (count, 3, 32, 32), generator=stream)
+        noise = torch.randint(-64, 64, (count, channels, 32, 32), generator=stream)
         splits.append(Split((patterns[labels] + noise).to(torch.uint8), labels).to(device))
-    half = torch.full((3, 1, 1), 0.5, device=device)
+    half = torch.full((channels, 1, 1), 0.5, device=device)
     return Dataset(splits[0], None, splits[1], CLASSES, half, half / 2)

@@ -25,7 +25,7 @@ Device = Literal["auto", "cpu", "cuda"]
 PACKED = (1, 2, 4)
 MARGIN = 0.1  # a throughput that is lower by no more than this is as good
 SPAN_SECONDS = 1.5  # of training for one throughput
-MEASURE_SECONDS = 25.0
+MEASURE_SECONDS = {"cpu": 25.0, "cuda": 90.0}  # a process takes seconds to get hold of a GPU
 
 
 class Measured(NamedTuple):
@@ -53,7 +53,7 @@ def measure(experiment: Experiment, device: Device = "auto") -> Measured | None:
     runtime = preflight.runtime(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)
     try:
-        return Measured(throughputs(config, runtime, threads, SPAN_SECONDS, MEASURE_SECONDS), cores)
+        return Measured(throughputs(config, runtime, threads, SPAN_SECONDS, MEASURE_SECONDS[device]), cores)
     except TimeoutError:
         return Measured({}, cores)
 
@@ -64,7 +64,8 @@ def worth(measured: Measured | None, resources: Resources) -> Finding:
         return Finding("ok", "packing", "not measured where there is no GPU")
     rates, cores = measured
     if not rates:
-        text = f"not measured: some updates of this comparison were not done in {MEASURE_SECONDS:g} s"
+        seconds = MEASURE_SECONDS["cuda" if cores is None else "cpu"]
+        text = f"not measured: some updates of this comparison were not done in {seconds:g} s"
         return Finding("warning", "packing", text, "an idle machine; a smaller batch or model; a GPU")
     if not any(rates.values()):
         return Finding("error", "packing", "one comparison does not fit on the GPU", "a smaller batch_size or model")

@@ -684,17 +684,20 @@ print(comparison.done, [(row["arm"], row["epoch"], row["samples_kept"] > 0) for 
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_comparison_trains_and_resumes_on_a_gpu(make_dataset, cuda: torch.device, optimizer: dict[str, Any]) -> None:
+def test_a_comparison_trains_and_resumes_on_a_gpu(
+    make_dataset, cuda: torch.device, optimizer: dict[str, Any], graphs: bool
+) -> None:
     data = make_dataset(train=45, device="cuda")
     config = trial(**optimizer, augmentation="thesis", model__name="LeNet", epochs=2)
-    stopped = Comparison(config, data, cuda)
+    stopped = Comparison(config, data, cuda, graphs)
     first = stopped.step() + stopped.step()
     for row in first:
         assert row["gpu_memory"] > 0
         assert math.isfinite(row["train_mean_loss"])
     assert all(row["train_seconds"] > 0 for row in first if row["steps"])
-    resumed = Comparison(config, data, cuda)
+    resumed = Comparison(config, data, cuda, graphs)
     resumed.load_state_dict(saved(stopped.state_dict()))
     for ours, theirs in zip(resumed.step(), stopped.step(), strict=True):
         assert ours["samples_kept"] == pytest.approx(theirs["samples_kept"], abs=2)

@@ -22,7 +22,7 @@ def _threads() -> Any:
 
 def arm(case: Case, name: str = "filtered") -> Arm:
     data = loop.generated(case.batch_size * case.batches, CPU)
-    config = loop._config(case.model, case.augmentation, case.batch_size)
+    config = loop.case_config(case.model, case.augmentation, case.batch_size)
     return Arm(name, config.arms[name], config, data, CPU, {})
 
 
@@ -37,18 +37,24 @@ def test_every_case_has_a_figure_for_each_arm_and_evaluation_and_every_rival_one
         ("×", "at most", 1.4),
         ("%", None, None),
         ("%", None, None),
+        ("%", None, None),
         ("×", "at most", 1.3),
         ("%", None, None),
         ("%", None, None),
         ("×", None, None),
         ("%", None, None),
         ("%", None, None),
+        ("%", None, None),
         ("×", "at least", 3.0),
     ]
-    assert all(figure.value > 0 and figure.suite == "loop" for figure in figures)
+    assert all(figure.suite == "loop" for figure in figures)
+    assert all(figure.value > 0 for figure in figures if "in vain" not in figure.name)
     assert "3 bare steps" in figures[0].beside
     assert "3 bare forwards + " in figures[3].beside
-    assert all(0 < figure.value < 100 for figure in figures if figure.unit == "%")
+    vain = [figure for figure in figures if "in vain" in figure.name]
+    assert len(vain) == 2
+    assert all(0 <= figure.value < 100 and "forward passes for" in figure.beside for figure in vain)
+    assert all(0 < figure.value < 100 for figure in figures if figure.unit == "%" and figure not in vain)
     assert "1 workers" in figures[-1].beside
 
 
@@ -57,7 +63,7 @@ def test_of_a_small_network_it_is_told_what_surrounds_a_filtered_forward_pass(mo
     monkeypatch.setattr(loop, "PROFILED", "FCNet10")
     with_pieces = list(loop.suite(CPU, [digits], []))
     told = [figure for figure in with_pieces if figure.unit == "µs"]
-    assert with_pieces == with_pieces[:6] + told
+    assert with_pieces == with_pieces[:7] + told
     assert [figure.name.split(": ")[1] for figure in told] == [
         "forward pass",
         "gather pictures and labels",
@@ -100,6 +106,30 @@ def test_a_restored_arm_makes_the_same_epoch_again() -> None:
     assert counts[0] == counts[1]
     assert counts[0].raw_batches == 3
     assert torch.equal(weights[0], weights[1])
+
+
+def test_a_restored_arm_keeps_its_tensors_for_what_is_recorded_of_them() -> None:
+    one = arm(GENERATED)
+    one.optimizer = torch.optim.Adam(one.model.parameters())
+    for parameter in one.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    one.optimizer.step()
+    before = [value for state in one.optimizer.state.values() for value in state.values()]
+    start = deepcopy(one.state_dict())
+    restore = loop._restored(one, start)
+    one.optimizer.step()
+    restore()
+    after = [value for state in one.optimizer.state.values() for value in state.values()]
+    assert all(new is old for new, old in zip(after, before, strict=True))
+    for number, state in one.optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, start["optimizer"]["state"][number][name])
+
+
+def test_cases_say_what_they_are() -> None:
+    assert str(GENERATED) == "FCNet10, batch 8, thesis augmentation"
+    quick = Case("LeNet", "mnist5k", "none", 64, 40, 2, 3, None, None, "bf16", threads=1)
+    assert str(quick) == "LeNet, batch 64, bf16, 1 thread"
 
 
 def test_every_arm_of_every_case_trains_on_full_batches() -> None:

@@ -71,7 +71,7 @@ def test_the_curve_is_measured_on_the_device_that_is_named(
 ) -> None:
     monkeypatch.setattr(cluster, "available_cpus", lambda: 2)
     monkeypatch.setattr(packing, "SPAN_SECONDS", 0.2)
-    monkeypatch.setattr(packing, "MEASURE_SECONDS", 100)
+    monkeypatch.setattr(packing, "MEASURE_SECONDS", {"cpu": 100, "cuda": 100})
     measured = packing.measure(small(resources=resources), "cpu")
     assert measured is not None
     assert (list(measured.rates), measured.cores) == ([1, 2], 2)
