@@ -601,12 +601,15 @@ def bench(
         "analysis": tables.suite,
     }
     figures = []
-    for name in suites if suite == "all" else [suite]:
-        for figure in suites[name]():
-            err.print(f"{name}: {figure.name}", soft_wrap=True)
-            figures.append(figure)
     form: benches.Form = "json" if as_json else "markdown" if markdown else "text"
-    print(benches.written(figures, benches.machine(), form), end="")
+    try:
+        for name in suites if suite == "all" else [suite]:
+            for figure in suites[name]():
+                err.print(f"{name}: {figure.name}: {figure.told}", soft_wrap=True)
+                figures.append(figure)
+    finally:  # what was measured before an interruption or a failure is worth having
+        if figures:
+            print(benches.written(figures, benches.machine(), form), end="")
 
 
 def _beside(source: Path) -> Path:

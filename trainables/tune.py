@@ -53,6 +53,7 @@ class ComparisonTrainable(tune.Trainable):
         self.hang = _traceback_file(self.folder)
         _limit_memory(self.runtime.memory_gib)
         self.trouble: Exception | None = None
+        self.comparison: Any = None  # the one before is gone before this one takes the GPU's memory
         try:
             with self._watched():
                 self.comparison = self._continued()

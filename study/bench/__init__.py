@@ -56,6 +56,11 @@ class Figure:
     rounds: int
 
     @property
+    def told(self) -> str:
+        """The value and its unit as text."""
+        return _number(self.value, self.unit)
+
+    @property
     def met(self) -> bool | None:
         """Whether the limit is kept; None where there is none."""
         if self.limit is None or self.bound is None:
@@ -182,7 +187,7 @@ def written(figures: Sequence[Figure], machine: Mapping[str, Any], form: Form) -
         {
             "suite": figure.suite,
             "figure": figure.name,
-            "measured": _number(figure.value, figure.unit),
+            "measured": figure.told,
             "quartiles": f"{_number(figure.low, '')} – {_number(figure.high, '')}",
             "limit": f"{SIGNS[figure.bound]} {figure.limit:g}" if figure.bound else "",
             "": {True: "met", False: "missed", None: ""}[figure.met],

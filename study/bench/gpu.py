@@ -23,7 +23,7 @@ from analysis.published import APPENDIX, DAMAGED, FOLDER
 from study.bench import Block, Figure, amount, in_turn, ratio, stopwatch, wall_seconds
 from study.bench.loop import case_config, generated, train
 from trainables.augment import Augmentation
-from trainables.comparison import Arm
+from trainables.comparison import Arm, release
 from trainables.config import TrialConfig
 from trainables.data import Dataset
 from trainables.metrics import evaluate
@@ -210,6 +210,7 @@ def _ready(
     device: torch.device,
     channels: int = 3,
 ) -> tuple[Dataset, TrialConfig]:
+    release(device)
     set_float32(precision, device)
     return generated(size, device, channels), case_config(model, augmentation, batch_size, precision)
 

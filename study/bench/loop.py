@@ -23,7 +23,7 @@ from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, sto
 from study.bench import peer as peers
 from study.cluster import available_cpus
 from trainables.augment import Augmentation
-from trainables.comparison import Arm
+from trainables.comparison import Arm, release
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
 from trainables.optimizers import set_rate
@@ -221,6 +221,7 @@ def pieces(case: Case, device: torch.device) -> Iterator[Figure]:
 
 def rivalry(rival: Rival, device: torch.device) -> Figure:
     """The peer's epoch by the archetype's: how many times as fast ours is."""
+    release(device)
     torch.set_num_threads(available_cpus())
     set_float32(rival.precision, device)
     data = generated(rival.batch_size * rival.batches, device)
@@ -309,6 +310,7 @@ def _restored(arm: Arm, state: Mapping[str, Any]) -> Callable[[], None]:
 
 def _ready(case: Case, device: torch.device) -> tuple[Dataset, TrialConfig]:
     """The case's pictures and configuration; this process computes as the case wants it."""
+    release(device)
     torch.set_num_threads(case.threads or available_cpus())
     set_float32(case.precision, device)
     return _pictures(case, device), case_config(case.model, case.augmentation, case.batch_size, case.precision)

@@ -67,7 +67,9 @@ def test_where_a_cluster_cannot_be_joined_this_machine_is_examined(
 
 @pytest.mark.slow
 def test_this_machine_is_examined_for_real(small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MEASURE_SECONDS", {"cpu": 100, "cuda": 100})  # for a machine that has other things to do
+    monkeypatch.setattr(
+        packing, "MEASURE_SECONDS", {"cpu": 100, "cuda": 100}
+    )  # for a machine that has other things to do
     monkeypatch.setattr(asking, "ANSWER_SECONDS", 110)
     findings = list(doctor.examine(small(), tmp_path / "studies"))
     assert [finding for finding in findings if finding.level == "error"] == []
