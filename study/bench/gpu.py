@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.published import APPENDIX, DAMAGED, FOLDER
-from study.bench import Block, Figure, amount, in_turn, ratio, stopwatch, wall_seconds
+from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, stopwatch, wall_seconds
 from study.bench.loop import case_config, generated, train
 from trainables.augment import Augmentation
 from trainables.comparison import Arm, release
@@ -32,12 +32,24 @@ from trainables.precision import Precision, set_float32
 SUITE = "gpu"
 TRAINING, TEST = 50_000, 10_000
 MNIST_TRAINING = 60_000
-RECORDED: tuple[tuple[str, Augmentation, int], ...] = (
-    ("FCNet100", "none", 64),
-    ("LeNet", "none", 256),
-    ("ResNet18", "thesis", 128),
+
+
+class Cell(NamedTuple):
+    """What the cost of a run depends on."""
+
+    channels: int
+    model: str
+    batch_size: int
+    augmentation: Augmentation
+
+
+RECORDED = (
+    Cell(3, "FCNet100", 64, "none"),
+    Cell(3, "LeNet", 256, "none"),
+    Cell(3, "ResNet18", 128, "thesis"),
+    Cell(3, "ResNet18", 1024, "thesis"),
 )
-"""Model, augmentation and batch size of the epochs that are timed with and without recorded graphs."""
+"""The archetype's epochs that are timed with and without recorded graphs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Sizes:
     """How much is measured; the tests measure little."""
 
     samples: int = TRAINING
-    sample_batches: int = 12
+    sample_batches: int = 24
     matrix: int = 8192
     rounds: int = 3
     precisions: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
@@ -59,8 +71,8 @@ def suite(device: torch.device, sizes: Sizes = Sizes()) -> Iterator[Figure]:
         yield amount(SUITE, f"rate of a matrix product: {of}", values, "TFLOP/s", "the chip as it is")
     for precision in sizes.precisions:
         yield from resnet(precision, median(rates[precision]), device, sizes)
-    for model, augmentation, batch_size in RECORDED:
-        yield recorded(model, augmentation, batch_size, device, sizes)
+    for cell in RECORDED:
+        yield recorded(cell, sizes.precisions[-1], device, sizes)
     for precision in sizes.precisions[1:]:
         yield from appendix(precision, device, sizes)
 
@@ -77,7 +89,7 @@ def matrix_rate(precision: Precision, device: torch.device, sizes: Sizes) -> lis
 def resnet(precision: Precision, rate: float, device: torch.device, sizes: Sizes) -> Iterator[Figure]:
     """ResNet18 in batches of 1024 with the thesis's augmentation: an epoch of CIFAR's size, of both arms."""
     batch_size = min(1024, sizes.samples // 4)
-    data, config = _ready("ResNet18", "thesis", batch_size, precision, sizes.samples, device)
+    data, config = _ready(Cell(3, "ResNet18", batch_size, "thesis"), precision, sizes.samples, device)
     for name in config.arms:
         arm = _arm(name, config, data, device)
         for epoch in (1, 2):
@@ -107,18 +119,15 @@ def flops(arm: Arm, samples: int = 8) -> float:
     return counter.get_total_flops() / samples
 
 
-def recorded(model: str, augmentation: Augmentation, batch_size: int, device: torch.device, sizes: Sizes) -> Figure:
-    """A filtered epoch with every kernel asked for one by one, by one with recorded graphs."""
-    data, config = _ready(model, augmentation, batch_size, "fp32", batch_size * sizes.sample_batches, device)
-    arms = {graphs: _arm("filtered", config, data, device, graphs) for graphs in (False, True)}
-    for arm in arms.values():
-        for epoch in range(1, 6):
-            train(arm, epoch)
-    blocks = {str(graphs): Block(partial(train, arm, 6)) for graphs, arm in arms.items()}
+def recorded(cell: Cell, precision: Precision, device: torch.device, sizes: Sizes) -> Figure:
+    """An epoch of the archetype with every kernel asked for one by one, by one with recorded graphs."""
+    data, config = _ready(cell, precision, cell.batch_size * sizes.sample_batches, device)
+    arms = {graphs: _arm("archetype", config, data, device, graphs) for graphs in (False, True)}
+    blocks = {str(graphs): Block(partial(train, arm, 1)) for graphs, arm in arms.items()}
     times = in_turn(blocks, stopwatch(device), 3 * sizes.rounds)
-    what = f"filtered epoch: {model}, batch {batch_size}, {augmentation.replace('none', 'no')} augmentation"
-    beside = f"plain {1e3 * median(times['False']):.3g} ms, recorded {1e3 * median(times['True']):.3g} ms"
-    return ratio(SUITE, f"times as fast with CUDA graphs, {what}", times["False"], times["True"], beside)
+    beside = f"plain {milliseconds(times['False'])}, recorded {milliseconds(times['True'])}"
+    what = f"{cell.model}, batch {cell.batch_size}, {cell.augmentation.replace('none', 'no')} augmentation, {precision}"
+    return ratio(SUITE, f"times as fast with CUDA graphs: {what}", times["False"], times["True"], beside)
 
 
 class Cost(NamedTuple):
@@ -128,15 +137,6 @@ class Cost(NamedTuple):
     probe: float
     update: float
     evaluation: float
-
-
-class Cell(NamedTuple):
-    """What the cost of a run depends on."""
-
-    channels: int
-    model: str
-    batch_size: int
-    augmentation: Augmentation
 
 
 def appendix(precision: Precision, device: torch.device, sizes: Sizes) -> Iterator[Figure]:
@@ -167,10 +167,8 @@ def _cell(run: Mapping[Any, Any]) -> Cell:
 
 def cost(cell: Cell, precision: Precision, device: torch.device, sizes: Sizes) -> Cost:
     """Seconds that each part of a run takes for one sample; measured over some batches, once everything is recorded."""
-    size = max(cell.batch_size * sizes.sample_batches, sizes.samples // 12)
-    data, config = _ready(
-        cell.model, cell.augmentation, cell.batch_size, precision, size, device, channels=cell.channels
-    )
+    size = max(cell.batch_size * sizes.sample_batches // 2, sizes.samples // 12)
+    data, config = _ready(cell, precision, size, device)
     archetype, filtered = (_arm(name, config, data, device) for name in ("archetype", "filtered"))
     for arm in (archetype, filtered):
         train(arm, 1)
@@ -201,18 +199,12 @@ def _seconds(run: Mapping[Any, Any], cost: Cost, evaluated: bool, at_end: bool) 
     return run["epochs"] * (training * each + measured)
 
 
-def _ready(
-    model: str,
-    augmentation: Augmentation,
-    batch_size: int,
-    precision: Precision,
-    size: int,
-    device: torch.device,
-    channels: int = 3,
-) -> tuple[Dataset, TrialConfig]:
+def _ready(cell: Cell, precision: Precision, size: int, device: torch.device) -> tuple[Dataset, TrialConfig]:
+    """So many pictures for the cell, and its configuration; this process computes in that precision."""
     release(device)
     set_float32(precision, device)
-    return generated(size, device, channels), case_config(model, augmentation, batch_size, precision)
+    config = case_config(cell.model, cell.augmentation, cell.batch_size, precision)
+    return generated(size, device, cell.channels), config
 
 
 def _arm(name: str, config: TrialConfig, data: Dataset, device: torch.device, graphs: bool = True) -> Arm:
