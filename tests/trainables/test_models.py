@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import max_pool2d
 
 from trainables import models
 from trainables.config import NETWORKS, ModelConfig
@@ -175,3 +176,16 @@ def test_a_deep_trees_root_sees_all_its_parts_in_order(make: Callable[[], DLA | 
     assert len(inputs) == len(parts) == maps
     assert all(torch.equal(given, seen[part][1]) for given, part in zip(inputs, parts, strict=True))
     assert torch.equal(seen["right"][0][0], seen["left"][1])
+
+
+def test_lenet_pools_before_its_relu_with_the_values_and_gradients_of_pooling_after_it() -> None:
+    lenet = build("LeNet")
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    logits = lenet(images)
+    gradients = torch.autograd.grad(logits.logsumexp(1).sum(), list(lenet.parameters()))
+    x = max_pool2d(torch.relu(lenet.conv1(images)), 2)
+    x = max_pool2d(torch.relu(lenet.conv2(x)), 2).flatten(1)
+    published = lenet.fc3(torch.relu(lenet.fc2(torch.relu(lenet.fc1(x)))))
+    assert torch.equal(logits, published)
+    expected = torch.autograd.grad(published.logsumexp(1).sum(), list(lenet.parameters()))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(gradients, expected, strict=True))

@@ -21,7 +21,7 @@ class LeNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n classes"]:
         """Logits."""
-        x = max_pool2d(torch.relu(self.conv1(images)), 2)
-        x = max_pool2d(torch.relu(self.conv2(x)), 2).flatten(1)
+        x = torch.relu(max_pool2d(self.conv1(images), 2))  # as of the ReLU's pool, bit for bit, on a quarter as many
+        x = torch.relu(max_pool2d(self.conv2(x), 2)).flatten(1)
         x = torch.relu(self.fc2(torch.relu(self.fc1(x))))
         return self.fc3(x)
