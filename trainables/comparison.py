@@ -142,8 +142,8 @@ class Arm:
     def running(self) -> dict[str, float]:
         """The columns of the training set as the last epoch's own forward passes have it; none if there was none.
 
-        Of all that was probed, in vain too; of an arm that probes nothing, what was trained on, before its update. Not what
-        :meth:`evaluate` measures: it is of the epoch's many models, on the pictures and in the mode that they were
+        Of all that was probed, in vain too; of an arm that probes nothing, what was trained on, before its update. Not
+        what :meth:`evaluate` measures: it is of the epoch's many models, on the pictures and in the mode that they were
         probed or trained on, and only of samples that the method drew.
         """
         if not (seen := self.probed or self.trained):

@@ -102,8 +102,8 @@ CPU_CASES = (
     Case("FCNet100", "generated", "thesis", 256, 10, 2, 7, None, None),
 )
 CPU_RIVALS = (
-    Rival("LeNet", "none", 128, 200, 2, 3, 3.0),
-    Rival("FCNet100", "thesis", 128, 200, 2, 3, 3.0),
+    Rival("LeNet", "none", 128, 200, 2, 5, 3.0),
+    Rival("FCNet100", "thesis", 128, 200, 2, 5, 3.0),
 )
 CUDA_CASES = (
     Case("ResNet18", "generated", "thesis", 1024, 24, 3, 5, 1.05, 1.10, "tf32"),
