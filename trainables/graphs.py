@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def _aside(run: Callable[[Views], ProbeResult], views: Views, device: torch.devi
     """The result of a call on a stream of its own, where a recording must be warmed up."""
     if device.type != "cuda":
         return run(views)
-    stream = torch.cuda.Stream(device)
+    stream = _side(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         result = run(views)
@@ -75,6 +76,12 @@ def _aside(run: Callable[[Views], ProbeResult], views: Views, device: torch.devi
     return result
 
 
+@lru_cache
+def _side(device: torch.device) -> torch.cuda.Stream:
+    """The one stream for all that is not asked for in order: cuBLAS keeps memory for each stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
 def _recorded(
     run: Callable[[Views], ProbeResult], size: int, device: torch.device, pool: Any
 ) -> Callable[[Views], ProbeResult]:
@@ -82,7 +89,7 @@ def _recorded(
     fixed = Views(*(torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2)))
     if device.type == "cuda":
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, stream=_side(device)):
             recorded = run(fixed)
 
     def replay(views: Views) -> ProbeResult:

@@ -10,8 +10,8 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from trainables import augment as augmentations
-from trainables.comparison import Arm, Comparison
-from trainables.config import TrialConfig
+from trainables.comparison import Arm, Comparison, prepare
+from trainables.config import Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.graphs import WARM_UP, Replayed
 from trainables.records import REPRODUCIBLE, Row
@@ -187,6 +187,18 @@ def test_probe_and_update_never_wait_for_the_gpu(make_dataset, cuda: torch.devic
             run(views)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.cuda
+def test_comparisons_one_after_the_other_take_no_more_of_a_gpu(cuda: torch.device) -> None:
+    config = trial(dataset={"name": "mnist5k", "samples_per_class": 40}, augmentation="none")
+    taken = []
+    for _ in range(4):
+        comparison = None
+        comparison = prepare(config, Runtime(device="cuda"))
+        run(comparison, 3)
+        taken.append(torch.cuda.memory_allocated())
+    assert max(taken[1:]) <= taken[0] + 2**20
 
 
 def on(data: Dataset, device: torch.device) -> Dataset:
