@@ -591,7 +591,7 @@ def bench(
         raise typer.BadParameter("--json and --markdown do not go together; choose one")
     chosen = resolve_device(Runtime(device=device))
     if suite == "gpu" and chosen.type != "cuda":
-        raise typer.BadParameter(f"--suite gpu is for a GPU, and the device is the {chosen.type}")
+        raise typer.BadParameter(f"--suite gpu is for a GPU, and the device is the {chosen.type}; take --suite loop")
     suites = {
         "loop": lambda: loop.suite(chosen),
         "gpu": lambda: gpu.suite(chosen) if chosen.type == "cuda" else [],

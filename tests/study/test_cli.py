@@ -7,14 +7,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from study import bench
+from study.bench import loop
 from study.cli import main
 from study.recorder import FILENAME
 
@@ -114,9 +117,28 @@ def test_a_mistake_is_one_message_with_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cuda_is_refused_where_there_is_none(run: Callable[..., Done]) -> None:
-    import torch
+def test_bench_refuses_what_does_not_go_together_before_it_measures(run: Callable[..., Done]) -> None:
+    done = run("bench", "--suite", "gpu", "--device", "cpu")
+    assert done.returncode == 2
+    assert "the device is the cpu; take --suite loop" in done.stderr
+    assert run("bench", "--json", "--markdown").returncode == 2
 
+
+def test_bench_prints_what_it_measured_before_it_broke_off(
+    run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(device: torch.device) -> Iterator[bench.Figure]:
+        yield bench.amount("loop", "an epoch", [2.0], "s", "nothing")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "suite", broken)
+    done = run("bench", "--suite", "loop", "--device", "cpu")
+    assert done.returncode == 130
+    assert "loop: an epoch: 2 s" in done.stderr
+    assert re.search(r"an epoch +2 s", done.stdout)
+
+
+def test_cuda_is_refused_where_there_is_none(run: Callable[..., Done]) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     done = run("train", *SMALL, "--device", "cuda")
