@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.published import APPENDIX, DAMAGED, FOLDER
 from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, stopwatch, wall_seconds
-from study.bench.loop import case_config, generated, train
+from study.bench.loop import case_config, generated, measure, train
 from trainables.augment import Augmentation
 from trainables.comparison import Arm, release
 from trainables.config import TrialConfig
@@ -50,6 +50,8 @@ RECORDED = (
     Cell(3, "ResNet18", 1024, "thesis"),
 )
 """The archetype's epochs that are timed with and without recorded graphs."""
+TIMED = Cell(3, "ResNet18", 1024, "thesis")
+"""Whose epochs are told in absolute numbers."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def suite(device: torch.device, sizes: Sizes = Sizes()) -> Iterator[Figure]:
         of = f"{precision}, {sizes.matrix} × {sizes.matrix}"
         yield amount(SUITE, f"rate of a matrix product: {of}", values, "TFLOP/s", "the chip as it is")
     for precision in sizes.precisions:
-        yield from resnet(precision, median(rates[precision]), device, sizes)
+        yield from absolute(TIMED, precision, median(rates[precision]), device, sizes)
     for cell in RECORDED:
         yield recorded(cell, sizes.precisions[-1], device, sizes)
     for precision in sizes.precisions[1:]:
@@ -86,18 +88,17 @@ def matrix_rate(precision: Precision, device: torch.device, sizes: Sizes) -> lis
     return [2 * sizes.matrix**3 / seconds / 1e12 for seconds in taken["product"]]
 
 
-def resnet(precision: Precision, rate: float, device: torch.device, sizes: Sizes) -> Iterator[Figure]:
-    """ResNet18 in batches of 1024 with the thesis's augmentation: an epoch of CIFAR's size, of both arms."""
-    batch_size = min(1024, sizes.samples // 4)
-    data, config = _ready(Cell(3, "ResNet18", batch_size, "thesis"), precision, sizes.samples, device)
+def absolute(cell: Cell, precision: Precision, rate: float, device: torch.device, sizes: Sizes) -> Iterator[Figure]:
+    """An epoch of CIFAR's size of both arms, beside a chip whose matrix ``rate`` is given in TFLOP/s."""
+    data, config = _ready(cell, precision, sizes.samples, device)
     for name in config.arms:
         arm = _arm(name, config, data, device)
         for epoch in (1, 2):
             train(arm, epoch)
-        blocks = {"epoch": Block(partial(train, arm, 3)), "evaluation": Block(partial(_measure, arm))}
+        blocks = {"epoch": Block(partial(train, arm, 3)), "evaluation": Block(partial(measure, arm))}
         times = in_turn(blocks, stopwatch(device), sizes.rounds)
-        counts, what = arm.sampler.counts, f"{name}, ResNet18, batch {batch_size}, thesis augmentation, {precision}"
-        beside = f"{counts.raw_batches} probes and {counts.steps} updates of {batch_size}"
+        counts, what = arm.sampler.counts, f"{name}, {told(cell, precision)}"
+        beside = f"{counts.raw_batches} probes and {counts.steps} updates of {cell.batch_size}"
         speeds = [len(data.train.labels) / seconds for seconds in times["epoch"]]
         yield amount(SUITE, f"samples a second: {what}", speeds, "/s", beside)
         yield amount(SUITE, f"an epoch without evaluation: {what}", times["epoch"], "s", f"{sizes.samples:,} samples")
@@ -106,8 +107,14 @@ def resnet(precision: Precision, rate: float, device: torch.device, sizes: Sizes
         if name == config.baseline:
             arithmetic = flops(arm) * counts.samples_trained
             shares = [100 * arithmetic / seconds / (rate * 1e12) for seconds in times["epoch"]]
-            told = f"{arithmetic / sizes.samples / 1e9:.2f} GFLOP a sample, {rate:,.0f} TFLOP/s"
-            yield amount(SUITE, f"of the chip's matrix rate: {what}", shares, "%", told)
+            beside = f"{arithmetic / sizes.samples / 1e9:.2f} GFLOP a sample, {rate:,.0f} TFLOP/s"
+            yield amount(SUITE, f"of the chip's matrix rate: {what}", shares, "%", beside)
+
+
+def told(cell: Cell, precision: Precision) -> str:
+    """The cell in words."""
+    augmentation = cell.augmentation.replace("none", "no")
+    return f"{cell.model}, batch {cell.batch_size}, {augmentation} augmentation, {precision}"
 
 
 def flops(arm: Arm, samples: int = 8) -> float:
@@ -126,8 +133,8 @@ def recorded(cell: Cell, precision: Precision, device: torch.device, sizes: Size
     blocks = {str(graphs): Block(partial(train, arm, 1)) for graphs, arm in arms.items()}
     times = in_turn(blocks, stopwatch(device), 3 * sizes.rounds)
     beside = f"plain {milliseconds(times['False'])}, recorded {milliseconds(times['True'])}"
-    what = f"{cell.model}, batch {cell.batch_size}, {cell.augmentation.replace('none', 'no')} augmentation, {precision}"
-    return ratio(SUITE, f"times as fast with CUDA graphs: {what}", times["False"], times["True"], beside)
+    name = f"times as fast with CUDA graphs: {told(cell, precision)}"
+    return ratio(SUITE, name, times["False"], times["True"], beside)
 
 
 class Cost(NamedTuple):
@@ -209,8 +216,3 @@ def _ready(cell: Cell, precision: Precision, size: int, device: torch.device) ->
 
 def _arm(name: str, config: TrialConfig, data: Dataset, device: torch.device, graphs: bool = True) -> Arm:
     return Arm(name, config.arms[name], config, data, device, {}, graphs)
-
-
-def _measure(arm: Arm) -> None:
-    arm.evaluate("train")
-    arm.evaluate("test")

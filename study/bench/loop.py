@@ -150,7 +150,7 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
             "epoch": Block(partial(train, arm, case.epochs + 1), _restored(arm, start)),
             "floor": Block(floor(bare, probes, steps), _restored(bare, start)),
             "running": Block(partial(_measure_running, arm)),
-            "evaluation": Block(partial(_measure, arm)),
+            "evaluation": Block(partial(measure, arm)),
         }
         times = in_turn(blocks, stopwatch(device), case.rounds)
         limit = case.archetype if name == config.baseline else case.filtered
@@ -281,7 +281,7 @@ def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
     return run
 
 
-def _measure(arm: Arm) -> None:
+def measure(arm: Arm) -> None:
     """What is measured after an epoch: the test set, and the training set whole."""
     arm.evaluate("train")
     arm.evaluate("test")

@@ -78,6 +78,7 @@ def test_every_figure_of_the_suite_is_there(monkeypatch: pytest.MonkeyPatch) -> 
         return COST
 
     monkeypatch.setattr(gpu, "cost", cost)
+    monkeypatch.setattr(gpu, "TIMED", Cell(3, "FCNet10", 8, "thesis"))
     monkeypatch.setattr(gpu, "RECORDED", (Cell(3, "FCNet10", 8, "none"),))
     figures = list(gpu.suite(CPU, TINY))
     assert [figure.unit for figure in figures] == [
