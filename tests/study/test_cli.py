@@ -196,7 +196,7 @@ def test_a_study_that_is_interrupted_stays_readable(tmp_path: Path, number: sign
 
 def wait_for_rows(file: Path, process: subprocess.Popen[str]) -> None:
     """Until the study has recorded some epochs."""
-    for _ in range(600):
+    for _ in range(1200):
         assert process.poll() is None, process.communicate()
         if file.is_file():
             with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
@@ -206,7 +206,7 @@ def wait_for_rows(file: Path, process: subprocess.Popen[str]) -> None:
                 except sqlite3.OperationalError:  # the tables are about to be made
                     pass
         time.sleep(0.1)
-    raise AssertionError("nothing recorded within a minute")
+    raise AssertionError("nothing recorded within two minutes")
 
 
 @pytest.mark.slow
