@@ -208,9 +208,9 @@ class Sampler:
 
         match selection:
             case Judged():
-                kept, by_unit = selection.by_unit(self._probed(views, probe), size, random)
+                kept, by_unit = selection.by_unit(self._probed(views, raw_batch_size, probe), size, random)
             case SelectiveBackprop():
-                kept = selection(self._probed(views, probe), random(0))
+                kept = selection(self._probed(views, raw_batch_size, probe), random(0))
             case Chance():
                 kept = selection(unit, len(views), random(0)).to(self.device)
             case InfoBatch():
@@ -230,8 +230,7 @@ class Sampler:
         missing = self.batching.batch_size - len(self.held)
         return kept_by_unit[: 1 + sum(kept < missing for kept in accumulate(kept_by_unit[:-1]))]
 
-    def _probed(self, views: Views, probe: Probe) -> ProbeResult:
-        raw_batch_size = self._raw_batch_size()
+    def _probed(self, views: Views, raw_batch_size: int, probe: Probe) -> ProbeResult:
         at_once = max(self.batching.at_once // raw_batch_size, 1) * raw_batch_size
         return ProbeResult.join([probe(chunk) for chunk in views.split(at_once)])
 
