@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from analysis.database import TableError, counted
 from analysis.gaps import amount, hyperparameters, label, title
 from analysis.load import Study, load
 from analysis.pairs import last_gap, pair
 from analysis.statistics import interval
+from trainables import documents
 from trainables.records import METRICS
 
 FOLDER = "confirmations"
@@ -188,7 +188,7 @@ def _told(metric: str, row: Mapping[Any, Any]) -> str:
 def _search(study: Study) -> str | None:
     """``search.name`` of the study's experiment; None where it is not known."""
     try:
-        search = yaml.safe_load(study.experiment)["search"]
+        search = documents.parse(study.experiment)["search"]
         return str(search["name"])
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+    except (documents.DocumentError, TypeError, KeyError):
         return None

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, Self, cast, get_args, get_origin
 
-import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
+from trainables import documents
 from trainables.config import ADJUSTABLE, DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
 
 BUILT_IN = resources.files("study") / "experiments"
@@ -218,7 +217,7 @@ class Experiment(Frozen):
         about = document.pop("about")
         space = {key: parameter.model_dump(mode="json", exclude_defaults=True) for key, parameter in self.space.items()}
         smoke = {"smoke": self.smoke} if self.smoke else {}
-        return _dump({"about": about, **nest(self.trial), "space": space, **document, **smoke})
+        return documents.dump({"about": about, **nest(self.trial), "space": space, **document, **smoke})
 
 
 STUDY_SECTIONS = frozenset(Experiment.model_fields) - {"name", "trial"}
@@ -576,9 +575,9 @@ def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[
             errors.append(f"--set {override}: must be key=value, such as --set optimizer.lr=0.1")
             continue
         try:
-            value = yaml.load(text, _Loader)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            errors.append(f"--set {override}: {text!r} is not a YAML value")
+            value = documents.parse(text)
+        except documents.DocumentError as error:
+            errors.append(f"--set {override}: {error}")
             continue
         *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
         node: Any = document
@@ -626,40 +625,11 @@ def _read(source: str) -> tuple[str, str]:
         raise ExperimentError(source, [f"cannot be read: {error}"]) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number and a key may stand only once in a section."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse what YAML would silently overwrite."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"set twice: {', '.join(sorted(twice))}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$"),
-    list("-+0123456789"),
-)
-
-
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        document = yaml.load(text, _Loader)
-    except (ValueError, RecursionError) as error:
-        raise ExperimentError(source, [f"is not YAML that can be read: {str(error)[:200]}"]) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise ExperimentError(source, [f"{line}{getattr(error, 'problem', None) or error}"]) from None
+        document = documents.parse(text)
+    except documents.DocumentError as error:
+        raise ExperimentError(source, [str(error)]) from None
     if not isinstance(document, dict):
         raise ExperimentError(source, ["must be a YAML mapping with the sections of an experiment"])
     return document
-
-
-def _dump(document: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)

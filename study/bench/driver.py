@@ -20,12 +20,12 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 import torch
-import yaml
 
 import study  # noqa: F401  its settings stand before Ray is imported
 from study.bench import Figure, amount, ratio
 from study.bench.engine import SUITE, WORKERS, command
 from study.display import NoDisplay
+from trainables import documents
 from trainables.config import TrialConfig
 from trainables.records import COLUMNS, KEYS, TELEMETRY, Row
 from trainables.tune import HANG, ComparisonTrainable
@@ -179,7 +179,7 @@ def measured(trials: int, reports: int, mode: Mode, proposed: Proposed) -> list[
     """
     with tempfile.TemporaryDirectory(prefix="filter-study-bench-") as name:
         file = Path(name) / "driver.yaml"
-        file.write_text(yaml.safe_dump(experiment(trials, reports, mode, proposed)), "utf-8")
+        file.write_text(documents.dump(experiment(trials, reports, mode, proposed)), "utf-8")
         told = command("study.bench.driver", str(file), str(Path(name) / "study"))
     return [Reading(*reading) for reading in json.loads(told.splitlines()[-1])]
 

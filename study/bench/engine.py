@@ -20,9 +20,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import yaml
-
 from study.bench import Block, Figure, amount, in_turn, ratio, wall_seconds
+from trainables import documents
 
 SUITE = "study"
 WORKERS = 2
@@ -46,7 +45,7 @@ def suite(comparisons: int = 64, plain: int = 16, epochs: int = 5, rounds: int =
     with tempfile.TemporaryDirectory(prefix="filter-study-bench-") as name:
         folder = Path(name)
         file = folder / "bench.yaml"
-        file.write_text(yaml.safe_dump(experiment(comparisons, epochs)), "utf-8")
+        file.write_text(documents.dump(experiment(comparisons, epochs)), "utf-8")
         kept = folder / "study"
         spans: list[float] = []
         bare: list[float] = []

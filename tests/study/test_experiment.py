@@ -528,11 +528,11 @@ def test_command_line_mistakes_join_the_others() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: 3\nepochs: 4\n", "line 1: set twice: epochs"),
+        ("epochs: 3\nepochs: 4\n", "line 2: set twice: epochs"),
         ("epochs: [3\n", "line 2"),
         ("- 1\n", "must be a YAML mapping"),
         ("a: &a {b: *a}\n", "sections with named keys|recurs"),
-        ("seed: " + "9" * 5000 + "\n", "is not YAML that can be read"),
+        ("seed: " + "9" * 5000 + "\n", "line 1: 9+ is no whole number that can be read"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
