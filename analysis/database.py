@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
+from trainables.errors import UserError
 from trainables.records import FORMAT
 
 DATABASE = "study.sqlite"
@@ -25,7 +26,7 @@ DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 UNOPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-class TableError(ValueError):
+class TableError(UserError, ValueError):
     """A table cannot be read or does not hold what is asked of it; the message names the file, column and remedy."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from trainables.config import Frozen
+from trainables.errors import UserError
 
 Scalar = bool | int | float | str | None
 Values = Mapping[str, Any]
@@ -113,7 +114,7 @@ LARGEST_GRID = 100_000
 """Points beyond which a grid is taken for a mistake."""
 
 
-class SpaceError(ValueError):
+class SpaceError(UserError, ValueError):
     """A space contradicts itself."""
 
 

@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 
 from study import experiment as experiments
-from study.experiment import Experiment, ExperimentError
+from study.experiment import Experiment
+from trainables.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.load import Study
     from study.display import StudyDisplay
     from study.history import History
 
-USER_ERROR = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -670,28 +670,11 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(INTERRUPTED)
-    except Exception as error:
-        code = _code(error)
-        if code is None:
+    except UserError as error:
+        err.print(str(error), soft_wrap=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # of a file that the user named, or of the disk under it
+        if error.filename is None:
             raise
-        err.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(code)
-
-
-def _code(error: Exception) -> int | None:
-    """The exit code of an error that a user can mend; None for one that is ours."""
-    if isinstance(error, ExperimentError):
-        return USER_ERROR
-    name = f"{type(error).__module__}.{type(error).__name__}"  # by name: their modules may not have been needed
-    known = {
-        "analysis.database.TableError": USER_ERROR,
-        "study.confirm.NothingToConfirm": USER_ERROR,
-        "trainables.data.DatasetError": USER_ERROR,
-        "trainables.comparison.DeviceError": USER_ERROR,
-        "study.cluster.ClusterError": USER_ERROR,
-        "study.slurm.SlurmError": USER_ERROR,
-        "study.folder.FolderError": USER_ERROR,
-        "study.recorder.RecordError": USER_ERROR,
-        "study.runner.Interrupted": INTERRUPTED,
-    }
-    return known.get(name)
+        err.print(f"{error.filename}: {error.strerror}", soft_wrap=True)
+        sys.exit(UserError.exit_code)

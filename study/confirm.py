@@ -14,6 +14,7 @@ from study.experiment import About, Experiment, Scheduler, Search
 from study.history import History, Past
 from study.queue import Planned
 from trainables.config import DeadRun
+from trainables.errors import UserError
 
 FOLDER = "confirmations"
 
@@ -28,7 +29,7 @@ class Winner:
     config: Mapping[str, Any]
 
 
-class NothingToConfirm(Exception):
+class NothingToConfirm(UserError):
     """No configuration of the study has finished."""
 
 

@@ -20,12 +20,13 @@ from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
 from trainables import documents
 from trainables.config import ADJUSTABLE, DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
+from trainables.errors import UserError
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
 
 
-class ExperimentError(ValueError):
+class ExperimentError(UserError, ValueError):
     """What is wrong with an experiment, every error on a line of its own: path, value, what is allowed."""
 
     def __init__(self, source: str, errors: Sequence[str]) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from study import manifest
 from study.experiment import Experiment, ExperimentError, load
+from trainables.errors import UserError
 
 EXPERIMENT = "experiment.yaml"
 LOCK = ".lock"
 
 
-class FolderError(Exception):
+class FolderError(UserError):
     """The study directory cannot be used."""
 
 

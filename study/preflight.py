@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from study.cluster import nodes, slots
+import torch
+
+from study.cluster import available_cpus, nodes, slots
 from study.experiment import Experiment, ExperimentError
 from trainables.checkpoints import filesystem, is_uri
 from trainables.comparison import resolve_device
 from trainables.config import Runtime, TrialConfig
 from trainables.data import DatasetError, load
+from trainables.errors import UserError
+from trainables.precision import check_precision
+
+CPU = torch.device("cpu")
+THREADS_PER_CORE = 64
+"""Threads that ``train`` takes at most: more than cores, for results are bit-identical for the same number of them."""
 
 
 def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
@@ -37,23 +47,64 @@ def under_ray(experiment: Experiment) -> Runtime:
     return runtime(experiment, "cuda" if experiment.resources.gpu else "cpu")
 
 
-def check(experiment: Experiment, device: str = "cpu") -> None:
-    """Look for ``device``, and read every data set that the search can ask for, before anything starts.
+def check(experiment: Experiment, device: str | None = None) -> None:
+    """Check storage, arithmetic and threads, and read every data set that the search can ask for, before a start.
+
+    Args:
+        experiment: what is to run.
+        device: auto, cpu or cuda: where ``train`` trains in this process. None: in Ray's workers, which use a GPU if
+            ``resources.gpu`` is above 0; whether there is one, :func:`check_resources` says.
 
     Raises:
-        ExperimentError: nobody knows the file system of its storage.
-        DatasetError: names the data set or file and the remedy.
-        DeviceError: the device is not there.
+        UserError: of several errors, all are named.
     """
+    where = runtime(experiment, "cpu")
+    corners = [TrialConfig.from_dotted(corner) for corner in experiment.corners()]
+    checks: list[Callable[[], object]] = [partial(_check_storage, experiment)]
+    if device:
+        checks += [partial(_check_threads, experiment), partial(resolve_device, runtime(experiment, device))]
+    kind = _kind(experiment, device)
+    checks += [partial(check_precision, precision, kind) for precision in {corner.precision for corner in corners}]
+    checks += [partial(load, data, where.data_dir, CPU) for data in {corner.dataset for corner in corners}]
+    errors = [error for one in checks if (error := _error(one)) is not None]
+    if len(errors) > 1:
+        raise ExperimentError(experiment.name, [str(error) for error in errors])
+    for error in errors:
+        raise error
+
+
+def _error(check: Callable[[], object]) -> UserError | None:
+    """What a check raises."""
+    try:
+        check()
+    except UserError as error:
+        return error
+    return None
+
+
+def _kind(experiment: Experiment, device: str | None) -> str:
+    """The type of the device that comparisons train on, be it there or not."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device or under_ray(experiment).device
+
+
+def _check_storage(experiment: Experiment) -> None:
     if experiment.storage is not None:
         try:
             filesystem(experiment.storage)
         except (ValueError, OSError) as error:
             raise ExperimentError(experiment.name, [f"storage: {error}"]) from None
-    resolve_device(runtime(experiment, device))
-    where = runtime(experiment, "cpu")
-    for dataset in {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}:
-        load(dataset, where.data_dir, resolve_device(where))
+
+
+def _check_threads(experiment: Experiment) -> None:
+    """Whether this process can have that many threads: at 100,000, torch ends it without a word."""
+    threads, cores = experiment.resources.cpu, available_cpus()
+    if threads > THREADS_PER_CORE * cores:
+        raise ExperimentError(
+            experiment.name,
+            [f"resources.cpu: {threads}: this machine has {cores} CPU cores; set at most {THREADS_PER_CORE * cores}"],
+        )
 
 
 def check_resources(experiment: Experiment) -> None:

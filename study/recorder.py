@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainables.errors import UserError
 from trainables.records import COLUMNS, FORMAT, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
 
 FILENAME = "study.sqlite"
@@ -28,7 +29,7 @@ _CHANGES = """CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY, 
     parent TEXT, config TEXT)"""
 
 
-class RecordError(Exception):
+class RecordError(UserError):
     """A study's record cannot be written or read."""
 
 

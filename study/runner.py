@@ -37,14 +37,17 @@ from study.weights_and_biases import WandbLogger, settle
 from trainables.checkpoints import Checkpoints, is_uri
 from trainables.comparison import prepare, report
 from trainables.config import TrialConfig
+from trainables.errors import UserError
 from trainables.tune import ComparisonTrainable
 
 CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130
 
 
-class Interrupted(Exception):
+class Interrupted(UserError):
     """The study was interrupted; what it had recorded is readable."""
+
+    exit_code = INTERRUPTED
 
 
 def checkpoint_root(experiment: Experiment, folder: Path, study: str) -> str:

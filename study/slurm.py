@@ -14,6 +14,7 @@ from pathlib import Path
 
 from study.cluster import OBJECT_STORE, Capacity, slots
 from study.experiment import Resources
+from trainables.errors import UserError
 
 STOP_SECONDS = 300
 JOIN_SECONDS = 300
@@ -23,7 +24,7 @@ _NAMES = re.compile(r"[\w.,-]+")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
-class SlurmError(ValueError):
+class SlurmError(UserError, ValueError):
     """What is wrong with the options of a batch file, every error on a line of its own."""
 
     def __init__(self, errors: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
 from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
+from trainables.errors import UserError
 from trainables.graphs import Replayed
 from trainables.metrics import evaluate, judge
 from trainables.precision import place, set_deterministic, set_float32
@@ -28,7 +29,7 @@ AT_ONCE = {"cpu": 1024, "cuda": 2048}
 """Samples that are probed together, ahead of need, by device."""
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError, ValueError):
     """The device that was asked for is not there."""
 
 

@@ -28,6 +28,7 @@ from torch.nn.functional import pad
 
 from trainables import fetch
 from trainables.config import DatasetConfig
+from trainables.errors import UserError
 from trainables.seeds import generator, permutation
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -52,7 +53,7 @@ RESIDENT = 2**28
 """Bytes that a split's normalized pictures may take to be kept beside its uint8 ones: 256 MiB, all of MNIST."""
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError, ValueError):
     """A data set is missing, damaged, or smaller than what was asked of it."""
 
 

@@ -16,6 +16,8 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from trainables.errors import UserError
+
 _NULL, _BOOL, _INT, _FLOAT, _TEXT, _LIST, _MAP, _MERGE = (
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
 )
@@ -33,7 +35,7 @@ _CORE = (
 """Tag, pattern and first characters of every plain scalar that is not text; of two that fit, the first counts."""
 
 
-class DocumentError(ValueError):
+class DocumentError(UserError, ValueError):
     """A text that is not YAML, or not a document that the program can mean; says the line where it is known."""
 
 

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trainables.errors import UserError
+
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
-class PrecisionError(ValueError):
+class PrecisionError(UserError, ValueError):
     """The device does not compute in the precision that was asked for."""
 
 
@@ -40,6 +42,16 @@ def place(model: nn.Module, precision: Precision, device: torch.device) -> nn.Mo
     return Bfloat16(model) if precision == "bf16" else model
 
 
+def check_precision(precision: Precision, device: str) -> None:
+    """Whether a device of the type ``device``, cpu or cuda, computes in ``precision``.
+
+    Raises:
+        PrecisionError: it does not.
+    """
+    if precision == "tf32" and device != "cuda":
+        raise PrecisionError(f"precision is tf32, which only CUDA has; use fp32 or bf16 on the {device}")
+
+
 def set_float32(precision: Precision, device: torch.device) -> None:
     """Have this process multiply float32 matrices as ``precision`` says: exactly, unless it is tf32.
 
@@ -48,8 +60,7 @@ def set_float32(precision: Precision, device: torch.device) -> None:
     Raises:
         PrecisionError: it is tf32, and the device is not CUDA.
     """
-    if precision == "tf32" and device.type != "cuda":
-        raise PrecisionError(f"precision is tf32, which only CUDA has; use fp32 or bf16 on the {device.type}")
+    check_precision(precision, device.type)
     exactness = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = exactness
     torch.backends.cudnn.conv.fp32_precision = exactness  # type: ignore[attr-defined]

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import psutil
 
+from trainables.errors import UserError
+
 PREFIX = "filter-study-"
 MEBIBYTE = 2**20
 OBJECT_STORE = 128 * MEBIBYTE
@@ -33,7 +35,7 @@ CONNECT_SECONDS = 10
 LONGEST_TEMPDIR = 8  # the path of a socket has 107 characters at most, and Ray takes up to 62 of them
 
 
-class ClusterError(Exception):
+class ClusterError(UserError):
     """A running Ray cluster cannot be joined."""
 
 

@@ -17,7 +17,7 @@ from study.doctor.findings import Finding, everywhere, guarded, message
 from study.doctor.findings import tell as tell
 from study.experiment import Experiment
 from trainables.config import Runtime
-from trainables.data import DatasetError
+from trainables.errors import UserError
 
 
 def examine(experiment: Experiment, folder: Path, address: str | None = None) -> Iterator[Finding]:
@@ -72,6 +72,6 @@ def data(error: str | None) -> Finding:
 def _data(experiment: Experiment) -> str | None:
     try:
         preflight.check(experiment)
-    except DatasetError as error:
+    except UserError as error:
         return str(error)
     return None

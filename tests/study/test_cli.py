@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from study import bench
+from study import experiment as experiments
 from study.bench import loop
 from study.cli import main
 from study.recorder import FILENAME
@@ -90,6 +91,12 @@ def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_pa
         (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
         (["train", "--set", "dataset.samples_per_class=5000"], ["the smallest class of mnist5k has 320"]),
         (["train", "--threads", "0"], ["--threads"]),
+        (["train", "--threads", "100000"], ["resources.cpu: 100000: this machine has", "set at most"]),
+        (["train", "--device", "cpu", "--set", "precision=tf32"], ["precision is tf32", "use fp32 or bf16 on the cpu"]),
+        (["run", "quickstart", "--set", "precision=tf32"], ["precision is tf32", "use fp32 or bf16 on the cpu"]),
+        (["validate", "quickstart", "--set", "space.precision={choice: [fp32, tf32]}"], ["precision is tf32"]),
+        (["run", "mnist_fcnet", "--set", "precision=tf32", "--data-dir", "nowhere"], ["2 errors", "tf32", "not found"]),
+        (["slurm", "quickstart", "--to", "."], [".: Is a directory"]),
         (["run", "quickstart", "--set", "epochs=3"], ["grace_period: 4 is more than the 3 epochs"]),
         (["run", "quickstart", "--set", "resources.cpu=4096"], ["resources.cpu: 4096: this machine has"]),
         (["run", "quickstart", "--set", "dataset.validation_fraction=0.0001"], ["holds out no sample of mnist5k"]),
@@ -115,6 +122,16 @@ def test_a_mistake_is_one_message_with_exit_code_2(
     for message in messages:
         assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(experiments, "built_in", broken)
+    monkeypatch.setattr(sys, "argv", ["filter-study", "ls"])
+    with pytest.raises(ZeroDivisionError):
+        main()
 
 
 def test_bench_refuses_what_does_not_go_together_before_it_measures(run: Callable[..., Done]) -> None:
