@@ -26,6 +26,7 @@ from ray import tune
 from study import cluster, manifest, schedulers
 from study.experiment import Experiment
 from study.history import History
+from study.limits import available_cpus
 from study.loggers import Logger
 from study.preflight import runtime, under_ray
 from study.queue import Planned, Queue
@@ -131,7 +132,7 @@ def run(
 
 def _own_ray(experiment: Experiment) -> AbstractContextManager[None]:
     gpus = torch.cuda.device_count() if experiment.resources.gpu else 0
-    return cluster.local_ray(cluster.available_cpus(), gpus)
+    return cluster.local_ray(available_cpus(), gpus)
 
 
 @contextmanager

@@ -160,8 +160,8 @@ def machine() -> dict[str, Any]:
     import torch
 
     from study import manifest
-    from study.cluster import available_cpus
     from study.experiment import load
+    from study.limits import available_cpus
 
     known = manifest.collect(load("quickstart"))
     return {

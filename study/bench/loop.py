@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, stopwatch
 from study.bench import peer as peers
-from study.cluster import available_cpus
+from study.limits import available_cpus
 from trainables.augment import Augmentation
 from trainables.comparison import Arm, release
 from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig

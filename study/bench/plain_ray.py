@@ -16,6 +16,7 @@ from typing import Any
 import study  # noqa: F401  its settings stand before Ray is imported
 from study import cluster
 from study.bench.engine import configurations
+from study.limits import available_cpus
 
 OURS = ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "RAY_AIR_NEW_OUTPUT", "TUNE_PRINT_ALL_TRIAL_ERRORS")
 """Settings of a study that plain Tune does not have."""
@@ -63,7 +64,7 @@ def main(file: Path, count: int) -> None:
         os.environ.pop(name, None)
     printed = os.dup(1)
     os.dup2(2, 1)
-    with tempfile.TemporaryDirectory() as folder, cluster.local_ray(cluster.available_cpus(), 0):
+    with tempfile.TemporaryDirectory() as folder, cluster.local_ray(available_cpus(), 0):
         seconds = fit(configurations(file)[:count], Path(folder))
     os.write(printed, f"{seconds}\n".encode())
 

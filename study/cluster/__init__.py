@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import psutil
 
+from study.limits import available_cpus
 from trainables.errors import UserError
 
 PREFIX = "filter-study-"
@@ -44,11 +45,6 @@ class Capacity(NamedTuple):
 
     cpus: int
     gpus: int
-
-
-def available_cpus() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def private_folder() -> Path:

@@ -22,7 +22,7 @@ import pynvml
 import torch
 from packaging.requirements import Requirement
 
-from study import cluster
+from study import cluster, limits
 from study.doctor.asking import Ask
 from study.doctor.findings import GIBIBYTE, Finding, Level, amount, everywhere, message, size
 from study.experiment import Resources
@@ -50,8 +50,9 @@ class Gpu(NamedTuple):
 class Machine:
     """What a machine has; gathered on it by :func:`look`. Sizes are in bytes.
 
-    ``installed_gpus`` are those of the driver, ``gpus`` those that torch can use; ``quota`` is the number of cores that
-    a container may keep busy; ``settings`` are those of the environment in which workers start.
+    ``installed_gpus`` are those of the driver, ``gpus`` those that torch can use; ``cores`` are those that a
+    study uses; ``quota`` is the limit that a container or batch job sets, which may be a fraction of a core;
+    ``settings`` are those of the environment in which workers start.
     """
 
     versions: Mapping[str, str]
@@ -85,7 +86,7 @@ def examined(resources: Resources, ask: Ask) -> Iterator[Finding]:
         "memory": partial(memory, resources=resources),
         "temporary": temporary,
         "shared memory": shared_memory,
-        "limits": partial(limits, resources=resources),
+        "limits": partial(ulimits, resources=resources),
         "clock": partial(clock, began=began, ended=time.time()),
         "Ray settings": ray_settings,
     }
@@ -100,11 +101,11 @@ def look() -> Machine:
     temporary = place if len(place) <= cluster.LONGEST_TEMPDIR else "/tmp"  # as Ray is started
     return Machine(
         versions=_versions(),
-        cores=cluster.available_cpus(),
-        quota=_quota(Path("/sys/fs/cgroup/cpu.max")),
+        cores=limits.available_cpus(),
+        quota=limits.cgroup_limits().cores,
         gpus=tuple(_gpu(index) for index in range(torch.cuda.device_count())),
         installed_gpus=_installed_gpus(),
-        available_memory=psutil.virtual_memory().available,
+        available_memory=limits.available_memory(),
         temporary=temporary,
         temporary_free=shutil.disk_usage(temporary).free,
         shared_memory=shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0,
@@ -123,14 +124,6 @@ def _workers_environment() -> Mapping[str, str]:
     """The environment that Ray's workers inherit: of the process that starts them, where this is one of them."""
     parent = psutil.Process().parent()
     return parent.environ() if parent is not None and parent.name() == "raylet" else os.environ
-
-
-def _quota(file: Path) -> float:
-    try:
-        allowed, period = file.read_text().split()
-    except (OSError, ValueError):
-        return inf
-    return inf if allowed == "max" else int(allowed) / int(period)
 
 
 def _gpu(index: int) -> Gpu:
@@ -202,9 +195,9 @@ def threads(machine: Machine, resources: Resources) -> Finding:
     if cpu > cores:
         text = f"resources.cpu is {cpu}, of {cores} cores: no comparison runs here"
         return Finding("warning", "threads", text, f"--set resources.cpu={cores}, or less")
-    if machine.quota < cores:
-        text = f"the container may keep {machine.quota:g} of its {cores} cores busy"
-        return Finding("warning", "threads", text, f"start under: taskset -c 0-{max(int(machine.quota), 1) - 1}")
+    if machine.quota < 1:
+        text = f"the container may use {machine.quota:g} of a core: training takes {1 / machine.quota:.1f} × as long"
+        return Finding("warning", "threads", text, "give the container a whole core: docker run --cpus=1, or more")
     by_gpu = len(machine.gpus) * int(1 / resources.gpu) if resources.gpu else inf
     if resources.gpu and cores // cpu < by_gpu:
         text = f"resources.cpu {cpu} of {cores} cores lets {cores // cpu} comparisons run, the GPUs would {by_gpu}"
@@ -258,7 +251,7 @@ def shared_memory(machine: Machine) -> Finding:
     return Finding("ok", "shared memory", text)
 
 
-def limits(machine: Machine, resources: Resources) -> Finding:
+def ulimits(machine: Machine, resources: Resources) -> Finding:
     """Whether Ray may open the files and start the threads that it needs."""
     workers = _slots(machine, resources)
     files, tasks = RAY_FILES + WORKER_FILES * workers, RAY_THREADS + WORKER_THREADS * workers

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from study import cluster, preflight
+from study import limits, preflight
 from study.doctor.findings import Finding
 from study.experiment import Experiment, Resources
 from trainables.comparison import Arm, prepare
@@ -48,7 +48,7 @@ def measure(experiment: Experiment, device: Device = "auto") -> Measured | None:
         if experiment.resources.gpu and not torch.cuda.is_available():
             return None
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = None if device == "cuda" else max(number for number in PACKED if number <= cluster.available_cpus())
+    cores = None if device == "cuda" else max(number for number in PACKED if number <= limits.available_cpus())
     threads = {n: cores // n if cores else experiment.resources.cpu for n in PACKED if cores is None or n <= cores}
     runtime = preflight.runtime(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)

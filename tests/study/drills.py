@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import yaml
 
+from study.limits import available_cpus
 from study.recorder import FILENAME
 from trainables.records import REPRODUCIBLE
 
@@ -39,7 +40,7 @@ GRID: dict[str, Any] = {
     },
     "recovery": {"checkpoint_seconds": 0},
     "wandb": {"mode": "disabled"},
-    "resources": {"cpu": len(os.sched_getaffinity(0))},  # one comparison at a time: what comes first is certain
+    "resources": {"cpu": available_cpus()},  # one comparison at a time: what comes first is certain
 }
 
 

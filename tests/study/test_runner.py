@@ -16,7 +16,7 @@ import pytest
 
 from analysis.export import export
 from analysis.load import Study, config_keys, load
-from study import cluster, folder, preflight, runner
+from study import folder, limits, preflight, runner
 from study.display import NoDisplay
 from study.experiment import Experiment
 from study.recorder import FILENAME
@@ -74,7 +74,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Drill, Mappi
     from study.experiment import from_document
     from tests.study.conftest import SMALL
 
-    cpus = cluster.available_cpus()
+    cpus = limits.available_cpus()
     experiment = from_document(
         "drill",
         {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.load import load
-from study import cluster, folder, runner
+from study import folder, runner
 from study.bench import replay as replays
 from study.bench.replay import Curve, Moment, Table, label, replay
 from study.bench.search import NEVER, confirmed, experiment, figures, near, ranked, read, standing, suite, train
@@ -290,7 +290,7 @@ def test_a_small_grid_is_trained_once_and_searched_end_to_end(
 @pytest.mark.slow
 @pytest.mark.xdist_group("runner")
 def test_a_replay_asks_trains_and_stops_as_the_engine_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "available_cpus", lambda: 1)
+    monkeypatch.setattr(runner, "available_cpus", lambda: 1)
     grid = searching(HALVING, epochs=4, optimizer__lr=(0.001, *RATES), batch_size=(8, 32))
     trained = train(grid, (0,), tmp_path / "grid.jsonl")
     search = grid.model_copy(update={"search": Search(name="optuna", trials=8)})

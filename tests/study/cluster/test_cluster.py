@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 
 import study
 from study import cluster as clusters
+from study import limits
 from study.cluster import Capacity, ClusterError, joined_ray
 from tests.study.cluster.conftest import LOOPBACK, NODES, running_cluster
 
@@ -134,7 +135,7 @@ def test_auto_without_any_ray_is_said_at_once(monkeypatch: pytest.MonkeyPatch, t
 
 def test_capacity_is_that_of_this_machine_where_no_ray_is_joined() -> None:
     (machine,) = clusters.nodes()
-    assert machine.cpus == clusters.available_cpus()
+    assert machine.cpus == limits.available_cpus()
 
 
 @pytest.mark.parametrize(

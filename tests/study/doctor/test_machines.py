@@ -4,12 +4,11 @@ import sys
 import time
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from study import cluster
+from study import limits
 from study.doctor import machines
 from study.doctor.findings import GIBIBYTE, MEBIBYTE, Finding
 from study.doctor.machines import Gpu, Machine
@@ -65,7 +64,14 @@ def test_a_sound_machine_is_in_order() -> None:
         ("GPUs", {"gpus": (H100,)}, {}, "warning", "resources.gpu is 0", "resources.gpu=1"),
         ("threads", {}, {"cpu": 9}, "warning", "9, of 8 cores: no comparison runs", "resources.cpu=8"),
         ("threads", {}, {"cpu": 3}, "warning", "leaves 2 idle", "resources.cpu=2"),
-        ("threads", {"quota": 2.0}, {}, "warning", "2 of its 8 cores", "taskset -c 0-1"),
+        (
+            "threads",
+            {"cores": 1, "quota": 0.5},
+            {},
+            "warning",
+            "may use 0.5 of a core: every comparison takes 2.0 ×",
+            "cpus",
+        ),
         ("threads", {"gpus": (H100,) * 4}, {"gpu": 0.25}, "warning", "lets 8 comparisons run, the GPUs would 16", ""),
         ("OpenMP", {"settings": {"OMP_PROC_BIND": "true"}}, {}, "warning", "OMP_PROC_BIND binds", "unset OMP_PROC"),
         ("OpenMP", {"settings": {"OMP_THREAD_LIMIT": "1"}}, {"cpu": 2}, "warning", "is 1, resources.cpu 2", "unset"),
@@ -117,7 +123,7 @@ def test_a_machine_is_seen_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_PROC_BIND", "close")
     began = time.time()
     machine = machines.look()
-    assert machine.cores == cluster.available_cpus()
+    assert machine.cores == limits.available_cpus()
     assert machine.versions["Python"] == ".".join(map(str, sys.version_info[:3]))
     assert machine.settings == {"OMP_PROC_BIND": "close", "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     assert began <= machine.clock <= time.time()
@@ -149,13 +155,10 @@ def test_a_limit_is_the_soft_or_the_hard_one(monkeypatch: pytest.MonkeyPatch) ->
     assert machines._limit(machines.resource.RLIMIT_NOFILE, hard=True) == inf
 
 
-@pytest.mark.parametrize(
-    ("content", "cores"), [("150000 100000\n", 1.5), ("max 100000\n", inf), ("", inf), (None, inf)]
-)
-def test_the_cores_of_a_container_are_those_of_its_quota(content: str | None, cores: float, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "cpu.max").write_text(content)
-    assert machines._quota(tmp_path / "cpu.max") == cores
+def test_a_machine_has_the_cores_and_the_memory_that_its_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "cgroup_limits", lambda: limits.Limits(0.5, float(GIBIBYTE)))
+    machine = machines.look()
+    assert (machine.cores, machine.quota, machine.available_memory) == (1, 0.5, GIBIBYTE)
 
 
 def test_packages_must_be_there_in_versions_that_the_program_can_use(monkeypatch: pytest.MonkeyPatch) -> None:

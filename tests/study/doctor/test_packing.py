@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import cluster, preflight
+from study import limits, preflight
 from study.doctor import packing
 from study.doctor.packing import Measured
 from study.experiment import Experiment, Resources
@@ -69,7 +69,7 @@ def test_throughput_is_measured_in_processes_of_their_own(small: Build) -> None:
 def test_the_curve_is_measured_on_the_device_that_is_named(
     resources: dict[str, Any], small: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "available_cpus", lambda: 2)
+    monkeypatch.setattr(limits, "available_cpus", lambda: 2)
     monkeypatch.setattr(packing, "SPAN_SECONDS", 0.2)
     monkeypatch.setattr(packing, "MEASURE_SECONDS", {"cpu": 100, "cuda": 100})
     measured = packing.measure(small(resources=resources), "cpu")
@@ -162,7 +162,7 @@ def test_on_a_cpu_the_same_cores_are_shared_in_several_ways(
 ) -> None:
     tried = []
     monkeypatch.setattr(packing.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(cluster, "available_cpus", lambda: cores)
+    monkeypatch.setattr(limits, "available_cpus", lambda: cores)
     monkeypatch.setattr(packing, "throughputs", lambda *arguments: tried.append(arguments[2]) or {1: 5.0})
     assert packing.measure(small(resources={"cpu": 3})) == Measured({1: 5.0}, max(shares))
     assert tried == [shares]
