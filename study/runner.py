@@ -23,7 +23,7 @@ import ray
 import torch
 from ray import tune
 
-from study import cluster, manifest, schedulers
+from study import cluster, manifest, private, schedulers
 from study.experiment import Experiment
 from study.history import History
 from study.limits import available_cpus
@@ -138,11 +138,11 @@ def _own_ray(experiment: Experiment) -> AbstractContextManager[None]:
 @contextmanager
 def _tune_folder() -> Iterator[Path]:
     """Where Tune keeps files of its own, which nothing reads; they go in the end."""
-    folder = cluster.private_folder()
+    folder = private.make()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        private.remove(folder)
 
 
 def tuner(
@@ -326,5 +326,5 @@ def leave() -> None:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
-    cluster.remove_private_folders()
+    private.remove_all()
     os._exit(INTERRUPTED)

@@ -6,11 +6,9 @@ environment decides how they listen; a driver binds to the address of the node i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import tempfile
@@ -21,19 +19,16 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
+from study import private
 from study.limits import available_cpus
 from trainables.errors import UserError
 
-PREFIX = "filter-study-"
 MEBIBYTE = 2**20
 OBJECT_STORE = 128 * MEBIBYTE
 PACKAGES = ("study", "trainables", "search_spaces", "analysis")
 WORKER_SETTINGS = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",)  # of those in study/__init__.py; the others are the driver's
 TOKEN = Path("~/.ray/auth_token")
 CONNECT_SECONDS = 10
-LONGEST_TEMPDIR = 8  # the path of a socket has 107 characters at most, and Ray takes up to 62 of them
 
 
 class ClusterError(UserError):
@@ -47,31 +42,10 @@ class Capacity(NamedTuple):
     gpus: int
 
 
-def private_folder() -> Path:
-    """A new temporary folder that only its owner can read; what dead processes have left of theirs is removed."""
-    for old in _temporary().glob(f"{PREFIX}*-*"):
-        pid = old.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(FileNotFoundError):  # somebody else has just removed it
-            if pid.isdecimal() and not psutil.pid_exists(int(pid)) and old.stat().st_uid == os.getuid():
-                shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_temporary()))
-
-
-def remove_private_folders() -> None:
-    """Remove this process's own, where it ends without leaving its blocks."""
-    for folder in _temporary().glob(f"{PREFIX}{os.getpid()}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _temporary() -> Path:
-    place = tempfile.gettempdir()
-    return Path(place if len(place) <= LONGEST_TEMPDIR else "/tmp")
-
-
 @contextmanager
 def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     """A Ray of this process's own with that many CPUs and GPUs, ended when the block ends."""
-    folder = private_folder()
+    folder = private.make()
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -95,7 +69,7 @@ def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     finally:
         with _undisturbed():
             ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+            private.remove(folder)
             del os.environ["RAY_AUTH_TOKEN_PATH"]
             if before is not None:
                 os.environ["RAY_AUTH_TOKEN_PATH"] = before

@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ import pynvml
 import torch
 from packaging.requirements import Requirement
 
-from study import cluster, limits
+from study import cluster, limits, private
 from study.doctor.asking import Ask
 from study.doctor.findings import GIBIBYTE, Finding, Level, amount, everywhere, message, size
 from study.experiment import Resources
@@ -97,8 +96,7 @@ def examined(resources: Resources, ask: Ask) -> Iterator[Finding]:
 def look() -> Machine:
     """This machine, as it is now."""
     environment = _workers_environment()
-    place = tempfile.gettempdir()
-    temporary = place if len(place) <= cluster.LONGEST_TEMPDIR else "/tmp"  # as Ray is started
+    temporary = str(private.temporary())
     return Machine(
         versions=_versions(),
         cores=limits.available_cpus(),
