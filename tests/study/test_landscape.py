@@ -3,22 +3,28 @@
 In the corner of large steps (learning rate / (1 - momentum)) the baseline is at chance or diverges while the treatment
 still learns: a gap of +0.8, over nothing. In another place, which is small, the baseline is trained well and the
 treatment is better by 0.03; everywhere else it is a little worse. Whoever maximizes the gap as it is ends in the
-corner. The landscape gives what a comparison would report; what is made of it, the program's own code decides.
+corner. The landscape gives what a comparison would report; what is made of it, the program's own code decides. A second
+landscape is of losses: in its corner the baseline is accurate, but has a worst loss of 130 nats.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.load import load
+from analysis.pairs import pair
+from analysis.sources import read
 from search_spaces.domains import space
 from study.experiment import Search
 from study.searcher import Asked, Outcome, create_study
-from trainables.config import Objective
+from trainables.config import Ceiling, Objective
 
 SPACE = space(optimizer__lr={"loguniform": [1e-4, 1.0]}, optimizer__momentum={"uniform": [0.0, 0.95]})
 CHANCE, TRAINED = 0.1, 0.92
@@ -123,6 +129,63 @@ def test_where_the_baseline_breaks_gradually_the_floor_must_be_near_what_it_can_
     assert landscape.baseline(honest.best_params) >= 0.9
     assert distance(honest.best_params) < 0.5
     assert rim.best_value > 0.2 > honest.best_value > 0.02
+
+
+class Losses(Landscape):
+    """Accurate baselines everywhere; in the corner, worst losses of 130 nats; at the honest optimum a gap of 8 nats."""
+
+    def report(self, config: Mapping[str, Any]) -> dict[str, float]:
+        worst = 130.0 if step(config) > -0.5 else 14.0
+        gain = 8 * math.exp(-((distance(config) / 0.6) ** 2)) - 1
+        treatment = 6.0 if worst > 100 else worst - gain
+        return {
+            "archetype/validation_accuracy": 0.95,
+            "archetype/test_worst_loss": worst,
+            "gap/test_worst_loss": worst - treatment,
+        }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_gap_of_losses_is_not_had_by_an_accurate_baseline_with_one_huge_loss(seed: int) -> None:
+    trap = searched(Losses(), Objective(metric="gap/test_worst_loss", baseline_ceiling={"worst_loss": None}), seed)
+    assert trap.study.best_value == 124
+    assert distance(trap.study.best_params) > 1
+    honest = searched(Losses(), Objective(metric="gap/test_worst_loss"), seed).study
+    assert distance(honest.best_params) < 0.3
+    assert 5 < honest.best_value < 7.01
+    trapped = [trial for trial in honest.get_trials() if step(trial.params) > -0.5]
+    assert len(trapped) >= 3  # it has been there
+    assert all(trial.value is not None and trial.value <= -90 for trial in trapped)
+
+
+def test_the_ceilings_let_pass_what_was_trained_well_and_stop_what_adam_drove_apart() -> None:
+    """Of real baselines: the 48 of a study on digits, and those that the thesis prints."""
+    objective = Objective(metric=tuple(f"gap/test_{name}" for name in Ceiling.model_fields))
+
+    def counts(frame: pd.DataFrame) -> pd.Series:
+        """Whether a win of 1 nat over each baseline would count in every loss that was measured."""
+        names = [
+            name for name in objective.baseline_ceiling.model_dump() if frame[f"baseline/test_{name}"].notna().all()
+        ]
+        reports = [
+            {f"b/test_{name}": row[f"baseline/test_{name}"] for name in names}
+            | {f"gap/test_{name}": 1.0 for name in names}
+            for row in frame.to_dict("records")
+        ]
+        return pd.Series(
+            [all(v > 0 for v in objective.values(r, "b") if not math.isnan(v)) for r in reports], frame.index
+        )
+
+    ours = pair(load(Path("tests/analysis/data/landscape"))).frame
+    assert counts(ours[ours["baseline/validation_accuracy"] >= 0.5]).all()
+    printed = pair(read(["published:thesis"])).frame
+    printed = printed[printed["baseline/test_accuracy"] >= 0.5].reset_index(drop=True)
+    sgd = printed["optimizer.name"] == "SGD"
+    assert len(printed[sgd]) > 20
+    assert counts(printed[sgd]).all()
+    apart = printed[~sgd & (printed["baseline/test_worst_loss"] > 60)]
+    assert len(apart) == 6
+    assert not counts(apart).any()
 
 
 @given(st.floats(1e-4, 1.0), st.floats(0, 0.95), st.booleans(), st.sampled_from([0.0, 1.0]))

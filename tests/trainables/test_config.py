@@ -557,6 +557,75 @@ def test_the_floor_looks_at_training_accuracy_where_nothing_is_held_out() -> Non
     assert valued(objective, high) == 2.0
 
 
+def guarded(metric: str, gap: float, baseline: float, **objective: Any) -> float:
+    """The value of a gap over a baseline that is accurate and has this loss."""
+    report = {f"gap/{metric}": gap, f"archetype/{metric}": baseline, "archetype/validation_accuracy": 0.95}
+    return valued(Objective(metric=f"gap/{metric}", **objective), report)
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound"),
+    [("test_mean_loss", 4.6), ("validation_q90_loss", 10.0), ("train_q99_loss", 25.0), ("test_worst_loss", 40.0)],
+)
+def test_a_win_over_a_baseline_whose_own_loss_is_above_the_ceiling_is_worthless(metric: str, bound: float) -> None:
+    assert guarded(metric, 3.0, bound) == 3.0
+    assert guarded(metric, 3.0, bound + 2) == pytest.approx(-2)
+    assert guarded(metric, -3.0, bound + 2) == pytest.approx(-5)  # a loss is still a loss
+    bounds = {metric.partition("_")[2]: bound + 2}
+    assert guarded(metric, 3.0, bound + 2, baseline_ceiling=bounds) == 3.0
+    assert guarded(metric, 3.0, 1e6, baseline_ceiling=dict.fromkeys(bounds)) == 3.0
+
+
+@given(st.floats(0, 500), st.floats(0, 500), st.floats(0, 1), st.floats(0, 40), st.floats(0, 40))
+def test_no_gap_over_a_baseline_above_the_ceiling_beats_an_honest_win(
+    baseline: float, treatment: float, accuracy: float, fair: float, better: float
+) -> None:
+    def value(of_baseline: float, of_treatment: float, accurate: float) -> float:
+        report = {"archetype/test_worst_loss": of_baseline, "archetype/validation_accuracy": accurate}
+        return valued(
+            Objective(metric="gap/test_worst_loss"), report | {"gap/test_worst_loss": of_baseline - of_treatment}
+        )
+
+    found = value(baseline, treatment, accuracy)
+    if baseline > 40 or accuracy < 0.5:
+        assert found < 0
+        assert found < value(fair, min(fair, better), 0.5)
+    else:
+        assert found == baseline - treatment
+
+
+def test_the_ceiling_is_of_the_loss_whose_gap_is_searched() -> None:
+    report = {"gap/test_accuracy": 0.1, "gap/test_worst_loss": 90.0, "gap/cumulative_compute": 1e9}
+    report |= {"archetype/test_worst_loss": 130.0, "archetype/validation_accuracy": 0.9}
+    report |= {"archetype/cumulative_compute": 2e9, "filtered/test_worst_loss": 40.0}
+    several = Objective(
+        metric=("gap/test_accuracy", "gap/test_worst_loss", "gap/cumulative_compute", "filtered/test_worst_loss")
+    )
+    assert several.values(report, "archetype") == [0.1, -90.0, 1e9, 40.0]
+    assert Objective.model_validate(several.model_dump(mode="json")) == several
+
+
+@pytest.mark.parametrize(
+    ("metric", "ceiling", "message"),
+    [
+        ("gap/test_worst_loss", {"worst_loss": 0}, "greater than 0"),
+        ("gap/test_worst_loss", {"worst_loss": math.inf}, "finite"),
+        ("gap/test_worst_loss", {"test_worst_loss": 50}, "Extra inputs"),
+        ("gap/test_worst_loss", {"mean_loss": 2}, "mean_loss is set to 2.0, and no gap of that loss is searched"),
+        (
+            "filtered/test_worst_loss",
+            {"worst_loss": 50},
+            r"searched \(metric: filtered/test_worst_loss\); leave it out",
+        ),
+    ],
+)
+def test_a_ceiling_of_nothing_or_of_what_is_not_searched_is_refused(
+    metric: str, ceiling: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Objective(metric=metric, baseline_ceiling=ceiling)
+
+
 def test_a_baseline_has_learned_at_half_where_nobody_says_otherwise() -> None:
     low, high = ({"gap/validation_accuracy": 0.4, "archetype/validation_accuracy": a} for a in (0.49, 0.5))
     assert valued(Objective(), low) == pytest.approx(-0.01)
