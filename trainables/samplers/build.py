@@ -28,17 +28,19 @@ def build(
 ) -> Sampler:
     """The sampler of ``method`` for ``size`` samples and ``epochs``; ``others`` are those that it can follow, by arm.
 
-    ``at_once`` samples may be probed together where a probe says of a sample what it says of it alone, as it does in
-    evaluation mode.
+    ``at_once`` samples may be probed together where the output for a sample does not depend on the rest of the batch, as
+    in evaluation mode, and where raw batches have a fixed size: an adaptive one is as large as the batch needs and as
+    memory allows, and the size of the next depends on what this one kept.
     """
     raw = method.raw_batch_size
+    together = method.probe_mode == "eval" and raw != "adaptive"
     batching = Batching(
         batch_size=batch_size,
         raw_batch_size=None if raw == "adaptive" else raw or batch_size,
         raw_batch_limit=max(method.raw_batch_limit, batch_size),
         stable=method.batch == "stable",
         carry=method.overflow == "carry",
-        at_once=at_once if method.probe_mode == "eval" else 0,
+        at_once=at_once if together else 0,
     )
     chosen: Selection | None
     match method.selector:

@@ -57,8 +57,9 @@ class Batching:
         carry: whether what does not fit a stable batch goes into the next one, or is discarded (section 3.3.2).
         at_once: samples that may be probed together, ahead of need: as many raw batches as are likely to be needed
             before the next update. Where fewer were, the probe of the others is forgotten, for the model changes;
-            nothing is counted that was not needed. 0: one raw batch at a time. Only for a model that says of a sample
-            what it says of it alone.
+            nothing is counted that was not needed. 0: one raw batch at a time. Only valid if the output for a sample
+            does not depend on the rest of the batch, and with a fixed ``raw_batch_size``: the size of an adaptive raw
+            batch depends on what the one before it kept.
     """
 
     batch_size: int

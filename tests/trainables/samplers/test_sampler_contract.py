@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from drawing import follower, methods
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
-from simulation import CASES, CPU, METHODS, WRONG, Case, simulate
+from simulation import CASES, CPU, METHODS, ROWS, WRONG, Case, Row, simulate
 
 from trainables.config import ARMS, MethodConfig
 from trainables.samplers import Counts, Judged, ProbeResult, Sampler, Views
@@ -180,10 +180,68 @@ def test_probing_ahead_of_need_changes_nothing_that_is_done_or_counted(
             assert other.sampler.trace == plain.sampler.trace
             same_state(other.sampler, plain.sampler)
         size = method.raw_batch_size or case.batch_size
-        if method.probe_mode == "train":
+        if method.probe_mode == "train" or size == "adaptive":
             assert ahead.probed == plain.probed
-        elif size != "adaptive":
+        else:
             assert all(len(probed) <= max(at_once, size) for probed in ahead.probed)
+
+
+SPARSE = st.builds(
+    Case,
+    samples=st.integers(80, 160),
+    batch_size=st.integers(4, 12),
+    epochs=st.just(1),
+    table=st.lists(st.sampled_from(["wrong", "right", "right", "right"]), min_size=3, max_size=30).map(tuple),
+)
+"""Models that are right so often that a batch takes several raw batches."""
+
+
+@given(SPARSE, methods(plain=False))
+@thorough
+def test_probing_ahead_of_need_changes_nothing_where_a_batch_takes_several_raw_batches(
+    case: Case, method: MethodConfig
+) -> None:
+    plain, ahead = simulate(case, method), simulate(case, method, at_once=64)
+    assert ahead.epoch(1) == plain.epoch(1)
+    same_state(ahead.sampler, plain.sampler)
+
+
+@given(SPARSE, st.floats(1.2, 2), st.sampled_from(["discard", "carry"]))
+@settings(max_examples=40)
+def test_probing_ahead_of_need_changes_nothing_where_the_limit_of_adaptive_raw_batches_binds(
+    case: Case, limit: float, overflow: str
+) -> None:
+    most = int(limit * case.batch_size)
+    method = MethodConfig(raw_batch_size="adaptive", raw_batch_limit=most, overflow=overflow)
+    plain, ahead = simulate(case, method), simulate(case, method, at_once=1024)
+    assert ahead.epoch(1) == plain.epoch(1)
+    same_state(ahead.sampler, plain.sampler)
+    assert all(len(probed) <= most for probed in ahead.probed)
+
+
+class WrongInParts(Case):
+    """A model that is wrong on every fourth sample, and on all from 24 to 31."""
+
+    def row(self, index: int, epoch: int, updates: int) -> Row:
+        return ROWS["wrong" if index % 4 == 1 or 24 <= index < 32 else "right"]
+
+
+def test_a_raw_batch_is_no_larger_than_what_is_still_missing_asks_for() -> None:
+    case = WrongInParts(samples=120, batch_size=4, epochs=1, table=())
+    method = MethodConfig(raw_batch_size="adaptive", raw_batch_limit=8)
+    plain, ahead = simulate(case, method), simulate(case, method, at_once=1024)
+    assert ahead.epoch(1) == plain.epoch(1)
+    assert len(plain.probed) == 19
+    same_state(ahead.sampler, plain.sampler)
+
+
+@pytest.mark.parametrize("option", sorted(MethodConfig.model_fields.keys() - {"like"}))
+def test_methods_are_drawn_from_every_option(option: str) -> None:
+    default = MethodConfig.model_fields[option].default
+    found = find(
+        methods(), lambda method: getattr(method, option) != default, settings=settings(phases=[Phase.generate])
+    )
+    assert getattr(found, option) != default
 
 
 def test_raw_batches_are_probed_together_where_few_samples_are_accepted_and_in_few_sizes() -> None:
