@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from study.cluster import available_cpus, nodes, slots
+from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
+from study.limits import available_cpus
 from trainables.checkpoints import filesystem, is_uri
 from trainables.comparison import resolve_device
 from trainables.config import Runtime, TrialConfig

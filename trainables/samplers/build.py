@@ -28,9 +28,9 @@ def build(
 ) -> Sampler:
     """The sampler of ``method`` for ``size`` samples and ``epochs``; ``others`` are those that it can follow, by arm.
 
-    ``at_once`` samples may be probed together where the output for a sample does not depend on the rest of the batch, as
-    in evaluation mode, and where raw batches have a fixed size: an adaptive one is as large as the batch needs and as
-    memory allows, and the size of the next depends on what this one kept.
+    ``at_once`` samples may be probed together where the output for a sample does not depend on the rest of the batch,
+    as in evaluation mode, and where raw batches have a fixed size: an adaptive one is as large as the batch needs and
+    as memory allows, and the size of the next depends on what this one kept.
     """
     raw = method.raw_batch_size
     together = method.probe_mode == "eval" and raw != "adaptive"
