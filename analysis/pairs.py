@@ -1,4 +1,8 @@
-"""Baseline and treatment of every comparison, side by side on one row; what cannot be paired is counted, not hidden."""
+"""Baseline and treatment of every comparison, side by side on one row; what cannot be paired is counted, not hidden.
+
+A comparison that one arm lost by what became of it (:mod:`analysis.outcomes`) is a row like any other. One that both
+arms lost has no winner and is dropped.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Study, TableError, config_keys
-from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, gap
+from analysis.outcomes import DIVERGED, LEARNING, OUT_OF_MEMORY, WITHOUT_UPDATES, classes, outcomes, without_updates
+from analysis.outcomes import LEARNED as LEARNED
+from analysis.outcomes import SIDES as SIDES
+from analysis.outcomes import Bools as Bools
+from analysis.outcomes import Floats as Floats
+from analysis.outcomes import Objects as Objects
+from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, gap, out_of_memory
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Objects = np.ndarray[Any, np.dtype[np.object_]]
-
-SIDES = ("baseline", "treatment")
 
 STUDY = "study"
 """The column of trials that names their study, where several are read at once; it is no part of a configuration."""
-
-CLASSES = {"cifar100": 100}
-"""Classes of the data sets that do not have 10."""
-
-LEARNED = 1.5
-"""A baseline has learned when its test accuracy is at least this many times chance."""
 
 MEASURED = tuple(c.name for c in COLUMNS if c.name in METRICS or c.name in CLOCKS.values())
 """The columns that a pair holds for each side."""
@@ -39,9 +38,12 @@ class Pairs:
 
     Attributes:
         frame: a row per comparison: ``trial_id``, ``number``, ``configuration`` (shared by comparisons that differ in
-            seed alone), the configuration keys, ``baseline_learned``, and for each metric ``baseline/METRIC``,
-            ``treatment/METRIC`` and ``gap/METRIC`` (positive: the treatment is better); for each clock's column,
-            ``baseline/COLUMN`` and ``treatment/COLUMN``.
+            seed alone), the configuration keys, ``outcome`` (see :func:`analysis.outcomes.outcomes`),
+            ``baseline_learned``, and for each metric ``baseline/METRIC``, ``treatment/METRIC`` and ``gap/METRIC``
+            (positive: the treatment is better); for each clock's column, ``baseline/COLUMN`` and
+            ``treatment/COLUMN``. Where the outcome is not "measured", gaps of what was learned are -inf (the treatment
+            lost) or +inf, gaps of costs are NaN, a side that diverged or ran out of memory has no values, and the
+            other has those of its last epoch.
         dropped: the number of trials left out, by reason.
         at: what was compared: the final epoch, each arm's best, or a given epoch.
         clock: what the two sides have in common: a word of ``records.CLOCKS``.
@@ -92,29 +94,34 @@ def pair(
     trials = study.trials.assign(**given).reset_index(drop=True)
     keys = config_keys(trials)
     found = _find(trials, study.epochs, at, clock)
+    values = {
+        role: {name: _read(study.epochs[name], places) for name in MEASURED} for role, places in found.places.items()
+    }
+    for role in SIDES:
+        idle = (found.fates[role] == "") & without_updates(values[role], classes(trials))
+        found.fates[role][idle] = WITHOUT_UPDATES
+    _drop(found.reasons, np.logical_and.reduce([fate != "" for fate in found.fates.values()]), _both(trials, found))
     again = np.zeros(len(trials), dtype="bool")
     usable = np.flatnonzero(found.reasons == "")
     again[usable] = trials.loc[usable, [key for key in keys if key != STUDY]].duplicated().to_numpy()
     found.reasons[again] = "repeated another comparison, seed and all"
     kept = np.flatnonzero(found.reasons == "")
-    measured: dict[str, Any] = {"baseline_learned": None}
-    for role, places in found.places.items():
-        measured |= {f"{role}/{name}": _read(study.epochs[name], places, kept) for name in MEASURED}
-    with np.errstate(invalid="ignore"):
-        for name in METRICS:
-            measured[f"gap/{name}"] = BY_NAME[name].direction * (
-                measured[f"treatment/{name}"] - measured[f"baseline/{name}"]
-            )
-    trials = trials.loc[kept, ["trial_id", "number", "configuration", *keys]].reset_index(drop=True)
-    measured["baseline_learned"] = measured["baseline/test_accuracy"] >= LEARNED / _classes(trials)
-    dropped = Counter(str(reason) for reason in found.reasons if reason)
+    measured: dict[str, Any] = {"outcome": outcomes(found.fates)}
+    measured["baseline_learned"] = values["baseline"]["test_accuracy"] >= LEARNED / classes(trials)
+    for role in SIDES:
+        measured |= {f"{role}/{name}": values[role][name] for name in MEASURED}
+    for name in METRICS:
+        anywhere = bool(study.epochs[name].notna().any())
+        measured[f"gap/{name}"] = _gaps(name, values, found.fates, anywhere)
     frame = pd.concat([trials, pd.DataFrame(measured, index=trials.index)], axis="columns")
+    frame = frame.loc[kept, ["trial_id", "number", "configuration", *keys, *measured]].reset_index(drop=True)
+    dropped = Counter(str(reason) for reason in found.reasons if reason)
     return Pairs(frame, dict(dropped.most_common()), at, clock)
 
 
 def varied(frame: pd.DataFrame) -> list[str]:
     """The configuration keys that take more than one value in a frame of pairs or trials; missing is a value too."""
-    ours = {"trial_id", "number", "baseline_learned"}
+    ours = {"trial_id", "number", "outcome", "baseline_learned"}
     keys = [key for key in config_keys(frame) if key not in ours]
     keys = [key for key in keys if not key.startswith(("baseline/", "treatment/", "gap/"))]
     return [key for key in keys if frame[key].nunique(dropna=False) > 1]
@@ -178,7 +185,8 @@ def last_gap(study: Study, trial_id: str, metric: str) -> tuple[float, int] | No
 class _Places:
     """Where to read one side of every trial: between two rows of the epoch table, ``weight`` of the way to the second.
 
-    All three have a value for each trial; those of trials that cannot be paired mean nothing.
+    All three have a value for each trial; those of trials that cannot be paired mean nothing. A weight of NaN: there is
+    nothing to read.
     """
 
     first: Ints
@@ -188,9 +196,16 @@ class _Places:
 
 @dataclass(frozen=True)
 class _Found:
-    """For each trial the reason why it cannot be paired, "" where it can; and where its sides are to be read."""
+    """What can be said of each trial.
+
+    Attributes:
+        reasons: why it cannot be paired, "" where it can.
+        fates: what became of each side, so that it lost; "" where it trained.
+        places: where each side is to be read.
+    """
 
     reasons: Objects
+    fates: Mapping[str, Objects]
     places: Mapping[str, _Places]
 
 
@@ -224,55 +239,97 @@ def _find(trials: pd.DataFrame, epochs: pd.DataFrame, at: Literal["final", "best
     """Where each trial's sides are to be read, or why not: the first reason of several counts."""
     n = len(trials)
     reasons = np.full(n, "", dtype="object")
-
-    def drop(which: Bools, why: str | Objects) -> None:
-        which = which & (reasons == "")
-        reasons[which] = why if isinstance(why, str) else why[which]
-
     trial = pd.Index(trials["trial_id"]).get_indexer(pd.Index(epochs["trial_id"]))
     arm, arms = pd.factorize(epochs["arm"])
     epoch = epochs["epoch"].to_numpy("int64")
     status = trials["status"].to_numpy("object").astype("str")
     ended = _endings(trials, status, trial, epochs)
-    if isinstance(at, str):
-        drop(status != "finished", ended)
     order = np.lexsort((epoch, arm, trial))
-    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in (trial, arm, epoch)])
-    drop(_any(trial[order][1:][same], n), "an arm has several rows for one epoch")
     names = {role: _names(trials, role) for role in SIDES}
-    unnamed = np.logical_or.reduce([name.isna() for name in names.values()])
-    drop(unnamed, "the configuration names no baseline or no treatment")
     wanted = {role: pd.Index(arms).get_indexer(pd.Index(names[role])) for role in SIDES}
     sides = {role: _side(trial, arm, order, wanted[role]) for role in SIDES}
+    fates = {role: _fate(trials, status, names[role], sides[role], epochs) for role in SIDES}
+    lost = np.logical_or.reduce([fate != "" for fate in fates.values()])
+    if isinstance(at, str):
+        _drop(reasons, (status != "finished") & ~lost, ended)
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in (trial, arm, epoch)])
+    _drop(reasons, _any(trial[order][1:][same], n), "an arm has several rows for one epoch")
+    unnamed = np.logical_or.reduce([name.isna() for name in names.values()])
+    _drop(reasons, unnamed, "the configuration names no baseline or no treatment")
     empty = np.logical_or.reduce([side.count == 0 for side in sides.values()])
-    drop(empty & _any(trial, n), "an arm is missing")
+    _drop(reasons, empty & _any(trial, n), "an arm is missing")
+    rows = {role: side.last for role, side in sides.items()}
     if isinstance(at, int):
         places = {role: _reaching(side, epoch, at, n) for role, side in sides.items()}
         missing = np.logical_or.reduce([found < 0 for found in places.values()])
         ended[status == "finished"] = "trained for fewer epochs"
-        drop(missing, ended + f", before epoch {at}")
-        rows = {role: sides[role].at(found) for role, found in places.items()}
+        _drop(reasons, missing & ~lost, ended + f", before epoch {at}")
+        rows = {role: np.where(missing, rows[role], sides[role].at(found)) for role, found in places.items()}
+        for fate in fates.values():
+            fate[~missing] = ""  # what became of it later does not count here
     else:
         last = {role: _take(epochs["epoch"], side.last) for role, side in sides.items()}
         due = trials["epochs"].astype("Float64") if "epochs" in trials else pd.Series(pd.NA, trials.index, "Float64")
         late = (due.notna() & (due != last["baseline"])).to_numpy("bool", na_value=False)
-        drop(empty | (last["baseline"] != last["treatment"]) | late, "the last epoch is missing")
-        rows = {role: side.last for role, side in sides.items()}
+        late |= empty | (last["baseline"] != last["treatment"])
+        _drop(reasons, late & ~lost, "the last epoch is missing")
     if at == "best":
         accuracy = epochs["validation_accuracy"].to_numpy("float64")
         best = {role: _best(side, accuracy, n) for role, side in sides.items()}
-        drop(np.logical_or.reduce([found < 0 for found in best.values()]), "no validation accuracy")
-        rows = {role: sides[role].at(found) for role, found in best.items()}
+        unknown = np.logical_or.reduce([found < 0 for found in best.values()])
+        _drop(reasons, unknown & ~lost, "no validation accuracy")
+        rows = {role: np.where(lost, rows[role], sides[role].at(found)) for role, found in best.items()}
     found = {role: _Places(row, row, np.zeros(n)) for role, row in rows.items()}
     if clock != "epochs":
-        found = _at_equal(sides, epochs[CLOCKS[clock]].to_numpy("float64", na_value=np.nan), epoch, clock, drop)
-    bad, everywhere = pd.Series(without_loss(epochs), epochs.index), np.arange(n)
-    lost = {role: _read(bad, places, everywhere) != 0 for role, places in found.items()}
-    for which in (SIDES, SIDES[:1], SIDES[1:]):
-        named = zip(*(names[role].astype("object") for role in which), strict=True)
-        why = np.array([f"diverged: {', '.join(map(str, of_trial))}" for of_trial in named], dtype="object")
-        drop(np.logical_and.reduce([lost[role] for role in which]), why)
-    return _Found(reasons, found)
+        spent = epochs[CLOCKS[clock]].to_numpy("float64", na_value=np.nan)
+        found = _at_equal(sides, spent, epoch, clock, lambda which, why: _drop(reasons, which & ~lost, why))
+        found = {role: _at_end(places, sides[role], lost) for role, places in found.items()}
+    bad = pd.Series(without_loss(epochs), epochs.index)
+    for role, side in sides.items():
+        fates[role][(fates[role] == "") & (side.count > 0) & (_read(bad, found[role]) != 0)] = DIVERGED
+        found[role].weight[(fates[role] != "") | (side.count == 0)] = np.nan
+    return _Found(reasons, fates, found)
+
+
+def _drop(reasons: Objects, which: Bools, why: str | Objects) -> None:
+    """Note why some trials cannot be paired, unless there was a reason already."""
+    which = which & (reasons == "")
+    reasons[which] = why if isinstance(why, str) else why[which]
+
+
+def _fate(trials: pd.DataFrame, status: Objects, names: pd.Series[Any], side: _Side, epochs: pd.DataFrame) -> Objects:
+    """What became of one side of each trial by the end of its comparison; "" where nothing ended it."""
+    bad = np.append(without_loss(epochs), False)  # that of no row
+    diverged = (status == "diverged") & (side.count > 0) & bad[side.last]
+    errors = trials["error"].astype("string").fillna("")
+    full = np.array(
+        [out_of_memory(str(name)) in error for name, error in zip(names, errors, strict=True)], dtype="bool"
+    )
+    return np.select([diverged, (status == "failed") & full], [DIVERGED, OUT_OF_MEMORY], "").astype("object")
+
+
+def _both(trials: pd.DataFrame, found: _Found) -> Objects:
+    """In words, for each trial, what became of both sides."""
+    words = []
+    for baseline, treatment, *fates in zip(
+        *(trials.get(role, pd.Series("", trials.index)) for role in SIDES), *found.fates.values(), strict=True
+    ):
+        alike = fates[0] == fates[1]
+        words.append(
+            f"{fates[0]}: {baseline}, {treatment}" if alike else f"{fates[0]}: {baseline}; {fates[1]}: {treatment}"
+        )
+    return np.array(words, dtype="object")
+
+
+def _gaps(
+    name: str, values: Mapping[str, Mapping[str, Floats]], fates: Mapping[str, Objects], measured: bool
+) -> Floats:
+    """The gaps of a metric; of one that was ``measured`` in the study, infinite where an outcome decides."""
+    decided = {role: fate != "" for role, fate in fates.items()}
+    with np.errstate(invalid="ignore"):
+        gaps = BY_NAME[name].direction * (values["treatment"][name] - values["baseline"][name])
+    end = np.inf if measured and name in LEARNING else np.nan
+    return np.where(decided["treatment"], -end, np.where(decided["baseline"], end, gaps))
 
 
 def without_loss(rows: pd.DataFrame) -> Bools:
@@ -358,13 +415,19 @@ def _at_equal(
     return found
 
 
-def _read(column: pd.Series[Any], places: _Places, trials: Ints) -> Floats:
-    """The values of an epoch column where ``places`` says, for some trials."""
-    values = _take(column, places.first[trials])
-    between = np.flatnonzero(places.weight[trials])
+def _at_end(places: _Places, side: _Side, which: Bools) -> _Places:
+    """The same places, but for some trials the side's last row."""
+    first, second = (np.where(which, side.last, rows) for rows in (places.first, places.second))
+    return _Places(first, second, np.where(which, 0.0, places.weight))
+
+
+def _read(column: pd.Series[Any], places: _Places) -> Floats:
+    """The values of an epoch column where ``places`` says, one for each trial."""
+    values = _take(column, places.first)
+    between = np.flatnonzero(places.weight)
     with np.errstate(invalid="ignore"):
-        further = _take(column, places.second[trials[between]]) - values[between]
-        values[between] += places.weight[trials[between]] * further
+        further = _take(column, places.second[between]) - values[between]
+        values[between] += places.weight[between] * further
     return values
 
 
@@ -378,12 +441,3 @@ def _take(column: pd.Series[Any], rows: Ints) -> Floats:
 def _any(trial: Ints, n: int) -> Bools:
     """For each of ``n`` trials, whether it is among ``trial``."""
     return np.bincount(trial[trial >= 0], minlength=n) > 0
-
-
-def _classes(trials: pd.DataFrame) -> Floats:
-    """The number of classes of each trial's data set."""
-    none = pd.Series(pd.NA, trials.index)
-    given = pd.to_numeric(trials.get("dataset.classes", none)).astype("Float64")
-    whole = trials.get("dataset.name", none).map(lambda name: CLASSES.get(str(name), 10)).astype("Float64")
-    classes: Any = given.where(given > 0, whole).to_numpy("float64")
-    return np.asarray(classes, dtype=np.float64)

@@ -162,6 +162,11 @@ Value = float | int | str | None
 Row = dict[str, Value]
 
 
+def out_of_memory(arm: str) -> str:
+    """What a comparison's ``error`` says where this arm needed more memory than there was."""
+    return f"arm {arm!r} ran out of memory"
+
+
 def gap(metric: str, treatment: float, baseline: float) -> float:
     """How much better the treatment is in ``metric``, in its unit; positive means better.
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from analysis.pairs import LEARNED, MEASURED
+from analysis.outcomes import LEARNED
+from analysis.pairs import MEASURED
 from trainables.records import BY_NAME, METRICS
 
 CONFIG = {"dataset.name": "mnist5k", "model.name": "FCNet100", "optimizer.lr": 0.1, "batch_size": 64}
@@ -34,7 +35,7 @@ def frame_of(*accuracies, configs=()):
         measured[f"gap/{name}"] = BY_NAME[name].direction * (
             measured[f"treatment/{name}"] - measured[f"baseline/{name}"]
         )
-    learned = {"baseline_learned": measured["baseline/test_accuracy"] >= LEARNED / 10}
+    learned = {"outcome": "measured", "baseline_learned": measured["baseline/test_accuracy"] >= LEARNED / 10}
     return pd.concat([pd.DataFrame(columns), settings, pd.DataFrame(learned | measured)], axis="columns")
 
 
