@@ -2,7 +2,8 @@
 
 A method that is compared where its own search led beats a baseline that nobody tuned. Here both arms are chosen from
 the same configurations of a cell, on validation, and reported on test. Seeds are averaged before anything is chosen:
-choosing among them would be choosing luck.
+choosing among them would be choosing luck. An arm that diverged or ran out of memory has chance accuracy in that, so
+that a configuration does not gain by the seeds that broke off; the other arm has what it had reached by then.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.gaps import CELL, label
+from analysis.outcomes import WITHOUT_UPDATES, reached
 from analysis.pairs import SIDES, varied
 from analysis.statistics import configurations, gaps_of
 from trainables.records import BY_NAME
 
-STANDINGS = ("lost", "tied", "won over an unlearned baseline", "won over an untuned baseline", "won")
+UNTRAINED, LOST, TIED, UNLEARNED, UNTUNED, WON = STANDINGS = (
+    "treatment without updates",
+    "lost",
+    "tied",
+    "won over an unlearned baseline",
+    "won over an untuned baseline",
+    "won",
+)
 """How a comparison can stand, from the worst to the best."""
 
 EVERY = 32
@@ -120,10 +129,12 @@ def best_of_n(frame: pd.DataFrame) -> pd.DataFrame:
 def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[Any]:
     """How each comparison stands in ``metric``: an ordered categorical of :data:`STANDINGS`, on the frame's index.
 
-    A win is "over an unlearned baseline" where that did not learn (:data:`analysis.pairs.LEARNED`), and "over an
-    untuned baseline" where the treatment, averaged over its configuration's seeds, stays below what the cell's tuned
-    baseline reaches at another configuration, chosen as in :func:`tuned`. In a cell with one configuration the baseline
-    passes for tuned. Missing where the gap is not finite; a comparison whose baseline diverged is no pair at all.
+    A treatment that diverged or ran out of memory lost. One that made too few updates to learn anything
+    (:data:`analysis.outcomes.WITHOUT_UPDATES`) lost too, and is named apart, for that says little about the method. A
+    win is "over an unlearned baseline" where that diverged, ran out of memory or did not learn
+    (:data:`analysis.outcomes.LEARNED`), and "over an untuned baseline" where the treatment, averaged over its
+    configuration's seeds, stays below what the cell's tuned baseline reaches at another configuration, chosen as in
+    :func:`tuned`. In a cell with one configuration the baseline passes for tuned. Missing where there is no gap.
 
     Raises:
         TableError: ``metric`` has no gap.
@@ -132,12 +143,15 @@ def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[An
     rows = _configured(frame, metric)
     best = _best(rows, "baseline")
     cell, configuration = _cells(frame), configurations(frame)
-    averaged = frame[f"treatment/{metric}"].groupby([cell, configuration]).transform("mean").to_numpy("float64")
-    reached = cell.map(best["baseline/measured"]).to_numpy("float64")
+    ours = reached(frame, "treatment", metric).groupby([cell, configuration]).transform("mean").to_numpy("float64")
+    theirs = cell.map(best["baseline/measured"]).to_numpy("float64")
     other = (cell.map(best["configuration"]) != configuration).to_numpy("bool")
-    short = BY_NAME[metric].direction * (averaged - reached) < 0
+    with np.errstate(invalid="ignore"):
+        short = BY_NAME[metric].direction * (ours - theirs) < 0
     learned = frame["baseline_learned"].to_numpy("bool")
-    places = np.select([~np.isfinite(gaps), gaps < 0, gaps == 0, ~learned, other & short], [-1, 0, 1, 2, 3], default=4)
+    untrained = (frame["outcome"] == f"treatment {WITHOUT_UPDATES}").to_numpy("bool")
+    cases = [np.isnan(gaps), untrained, gaps < 0, gaps == 0, ~learned, other & short]
+    places = np.select(cases, range(-1, len(STANDINGS) - 1), default=len(STANDINGS) - 1)
     values = pd.Categorical.from_codes(places.tolist(), dtype=pd.CategoricalDtype(list(STANDINGS), ordered=True))
     return pd.Series(values, index=frame.index, name="standing")
 
@@ -156,14 +170,15 @@ def _configured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     chooses, and ``metric``.
     """
     cell = _cells(frame)
-    held_out = frame[[f"{side}/validation_accuracy" for side in SIDES]].notna().all(axis="columns")
+    read = frame[[f"{side}/epoch" for side in SIDES]].notna().to_numpy()
+    held_out = (frame[[f"{side}/validation_accuracy" for side in SIDES]].notna() | ~read).all(axis="columns")
     chosen_by = held_out.groupby(cell).transform("all").map({True: "validation_accuracy", False: "train_accuracy"})
     columns: dict[str, Any] = {"cell": cell, "configuration": configurations(frame), "place": np.arange(len(frame))}
     columns |= {"number": frame["number"], "chosen_by": chosen_by}
     for side in SIDES:
-        validation, train = frame[f"{side}/validation_accuracy"], frame[f"{side}/train_accuracy"]
+        validation, train = (reached(frame, side, name) for name in ("validation_accuracy", "train_accuracy"))
         columns[f"{side}/choice"] = validation.where(chosen_by == "validation_accuracy", train)
-        columns[f"{side}/measured"] = frame[f"{side}/{metric}"]
+        columns[f"{side}/measured"] = reached(frame, side, metric)
     rows = pd.DataFrame(columns).dropna(subset=[f"{side}/choice" for side in SIDES])
     first = dict.fromkeys(("place", "number", "chosen_by"), "first")
     averaged = {f"{side}/{name}": "mean" for side in SIDES for name in ("choice", "measured")}

@@ -13,7 +13,7 @@ from analysis.database import counted
 from analysis.gaps import amount, p_value, summarize, title
 from analysis.pairs import LEARNED, STUDY, Pairs
 from analysis.statistics import ENOUGH, FEW, better, improvement
-from analysis.tuning import STANDINGS, Tuned, standing, tuned
+from analysis.tuning import UNTUNED, Tuned, standing, tuned
 from trainables.records import STATUSES
 
 
@@ -68,7 +68,7 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
             f"{unlearned} of the wins {'is' if unlearned == 1 else 'are'} over a baseline that did not learn "
             f"(test accuracy below {LEARNED} times chance)."
         )
-    untuned = int((standing(frame, metric) == STANDINGS[3]).sum())
+    untuned = int((standing(frame, metric) == UNTUNED).sum())
     if untuned:
         lines.append(
             f"{untuned} of the wins {'is' if untuned == 1 else 'are'} over an untuned baseline: at its own best "

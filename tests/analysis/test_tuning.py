@@ -9,9 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.database import TableError
-from analysis.tuning import STANDINGS, best_of_n, standing, tuned
-
-LOST, TIED, UNLEARNED, UNTUNED, WON = STANDINGS
+from analysis.pairs import pair
+from analysis.tuning import (
+    LOST,
+    STANDINGS,
+    TIED,
+    UNLEARNED,
+    UNTRAINED,
+    UNTUNED,
+    WON,
+    best_of_n,
+    standing,
+    tuned,
+)
 
 
 def test_tuned_arms_come_from_the_same_trials_and_are_reported_on_test():
@@ -234,3 +244,34 @@ def test_a_standing_agrees_with_its_gap_in_any_order(comparisons, random):
     if apart.nunique() == len(apart):  # where two are equally good, the first of them is taken
         order = random.sample(range(len(frame)), len(frame))
         assert standing(frame.iloc[order]).loc[frame.index].tolist() == stands.tolist()
+
+
+def diverging(study, trial, arm):
+    """Two configurations on two seeds; at a rate of 0.2 the arm is better on one seed, and diverges on the other."""
+    curves = {name: [0.1, 0.5] for name in ("archetype", "filtered")}
+    trials = [trial(seed, curves, config={"optimizer.lr": 0.1, "seed": seed}) for seed in (0, 1)]
+    trials.append(trial(2, curves | {arm: [0.1, 0.7]}, config={"optimizer.lr": 0.2, "seed": 0}))
+    broken = {"status": "diverged", "changes": {(arm, 1): {"train_mean_loss": None}}}
+    trials.append(trial(3, curves, config={"optimizer.lr": 0.2, "seed": 1, "epochs": 1}, **broken))
+    return pair(study(*trials)).frame
+
+
+@pytest.mark.parametrize("arm", ["archetype", "filtered"])
+def test_a_configuration_does_not_gain_by_the_seeds_on_which_its_arm_diverged(study, trial, arm):
+    frame = diverging(study, trial, arm)
+    (cell,) = tuned(frame)
+    assert cell.chosen_by == "validation_accuracy"
+    # (0.7 + 0.1) / 2, with chance for the seed that diverged, is less than 0.5.
+    assert (cell.baseline_trial, cell.treatment_trial) == (0, 0)
+    assert (cell.baseline_test, cell.treatment_test) == (0.5, 0.5)
+    side = "baseline" if arm == "archetype" else "treatment"
+    assert sides(best_of_n(frame))[side] == pytest.approx([0.45, 0.5])
+
+
+def test_how_comparisons_stand_that_an_arm_lost_by_what_became_of_it(study, trial):
+    assert standing(diverging(study, trial, "filtered")).tolist() == [TIED, TIED, UNTUNED, LOST]
+    assert standing(diverging(study, trial, "archetype")).tolist() == [TIED, TIED, LOST, UNLEARNED]
+    curves = {"archetype": [0.1, 0.5, 0.6], "filtered": [0.1, 0.1, 0.12]}
+    idle = study(trial(0, curves, changes={("filtered", 2): {"cumulative_steps": 1}}))
+    for metric in ("test_accuracy", "test_worst_loss"):
+        assert standing(pair(idle).frame, metric).tolist() == [UNTRAINED]
