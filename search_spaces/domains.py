@@ -7,7 +7,7 @@ A *space* maps dotted keys of a TrialConfig to parameters. A parameter can be co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import product
 from random import Random
 from typing import Any, Self
@@ -208,6 +208,24 @@ def grid(space: Space, fixed: Values) -> list[dict[str, Any]]:
             for extension in ([{key: v} for v in _finite(parameter)] if parameter.active(values) else [{}])
         ]
     return configurations
+
+
+def combined(space: Space, fixed: Values, keys: Container[str], rng: Random) -> list[dict[str, Any]]:
+    """Every combination of the extreme values of ``keys``, under every condition they exist in; the others are drawn.
+
+    What goes wrong between keys shows there: a largest batch with a smallest data set.
+
+    Raises:
+        SpaceError: as :func:`grid`.
+    """
+    looked_at = {other for key, parameter in space.items() if key in keys for other in parameter.when}
+    reduced = {}
+    for key, parameter in space.items():
+        values = parameter.extremes if key in keys or key in looked_at else (parameter.draw(rng),)
+        if key not in looked_at and all(isinstance(value, int | float) for value in values):
+            values = tuple(dict.fromkeys((min(values), max(values))))  # type: ignore[type-var]
+        reduced[key] = Parameter(choice=values, when=parameter.when)
+    return grid(reduced, fixed)
 
 
 def _finite(parameter: Parameter) -> Sequence[Scalar]:

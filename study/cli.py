@@ -177,7 +177,7 @@ def resume(
         history = histories.read(folder) if recorded else histories.History()  # it broke off while Ray started
         if retry_failed:
             history = histories.retrying(history)
-        _check(experiment, address)
+        _check(experiment, address, begun=True)
         folders.keep(folder, experiment)
         for damage in (*repaired, *history.damage):
             err.print(f"damaged: {damage}", soft_wrap=True)
@@ -347,14 +347,14 @@ def wandb_sync(folder: StudyFolder) -> None:
     raise typer.Exit(code)
 
 
-def _check(experiment: Experiment, address: str | None = None) -> None:
+def _check(experiment: Experiment, address: str | None = None, begun: bool = False) -> None:
     """Look for data and resources, on the cluster at ``address`` if given, before anything is written."""
     from contextlib import nullcontext
 
     from study import preflight
     from study.cluster import joined_ray, nodes
 
-    preflight.check(experiment)
+    preflight.check(experiment, begun=begun)
     with joined_ray(address) if address else nullcontext():
         preflight.check_resources(experiment)
         if address and len(nodes()) > 1 and experiment.storage is None:

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import torch
 
+from search_spaces.domains import combined
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
 from study.limits import available_cpus
 from trainables.checkpoints import filesystem, is_uri
 from trainables.comparison import resolve_device
-from trainables.config import Runtime, TrialConfig
-from trainables.data import DatasetError, load
+from trainables.config import DatasetConfig, Runtime, TrialConfig
+from trainables.data import CLASSES, DatasetError, load
 from trainables.errors import UserError
 from trainables.precision import check_precision
+from trainables.samplers.filling import unfillable
 
 CPU = torch.device("cpu")
+
+FILLING = frozenset(
+    {
+        "batch_size",
+        "epochs",
+        "dataset.name",
+        "dataset.classes",
+        "dataset.samples_per_class",
+        "dataset.validation_fraction",
+    }
+)
+"""The keys that decide, with those of the arms, whether batches can be filled."""
+
 THREADS_PER_CORE = 64
 """Threads that ``train`` takes at most: more than cores, for results are bit-identical for the same number of them."""
 
@@ -48,13 +65,15 @@ def under_ray(experiment: Experiment) -> Runtime:
     return runtime(experiment, "cuda" if experiment.resources.gpu else "cpu")
 
 
-def check(experiment: Experiment, device: str | None = None) -> None:
+def check(experiment: Experiment, device: str | None = None, begun: bool = False) -> None:
     """Check storage, arithmetic and threads, and read every data set that the search can ask for, before a start.
 
     Args:
         experiment: what is to run.
         device: auto, cpu or cuda: where ``train`` trains in this process. None: in Ray's workers, which use a GPU if
             ``resources.gpu`` is above 0; whether there is one, :func:`check_resources` says.
+        begun: whether the study has begun, so that its configurations are what they are: it goes on with batches that
+            cannot be filled.
 
     Raises:
         UserError: of several errors, all are named.
@@ -67,6 +86,7 @@ def check(experiment: Experiment, device: str | None = None) -> None:
     kind = _kind(experiment, device)
     checks += [partial(check_precision, precision, kind) for precision in {corner.precision for corner in corners}]
     checks += [partial(load, data, where.data_dir, CPU) for data in {corner.dataset for corner in corners}]
+    checks += [] if begun else [partial(_check_batches, experiment, corners, where.data_dir)]
     errors = [error for one in checks if (error := _error(one)) is not None]
     if len(errors) > 1:
         raise ExperimentError(experiment.name, [str(error) for error in errors])
@@ -96,6 +116,40 @@ def _check_storage(experiment: Experiment) -> None:
             filesystem(experiment.storage)
         except (ValueError, OSError) as error:
             raise ExperimentError(experiment.name, [f"storage: {error}"]) from None
+
+
+def _check_batches(experiment: Experiment, corners: Sequence[TrialConfig], data_dir: str) -> None:
+    """Whether every arm can fill its batches, also where several keys that decide it are at their extremes."""
+    decisive = {key for key in experiment.space if key in FILLING or key.startswith("arms.")}
+    together = (
+        [] if experiment.search.name == "points" else combined(experiment.space, experiment.fixed, decisive, Random(0))
+    )
+    configs = [*corners, *filter(None, map(_valid, together))]
+    sizes = {data: _training_samples(data, data_dir) for data in {config.dataset for config in configs}}
+    found: dict[str, str] = {}
+    for config in sorted(configs, key=lambda config: -config.batch_size):
+        size = sizes[config.dataset]
+        found = (unfillable(config, size) if size is not None else {}) | found  # the first stands, of the largest batch
+    if found:
+        raise ExperimentError(experiment.name, list(found.values()))
+
+
+def _valid(values: Mapping[str, Any]) -> TrialConfig | None:
+    """The configuration of these dotted keys; None where there is none: another check says so."""
+    try:
+        return TrialConfig.from_dotted(values)
+    except ValueError:
+        return None
+
+
+def _training_samples(dataset: DatasetConfig, data_dir: str) -> int | None:
+    """How many training samples a data set has; None where it cannot be read: another check says so."""
+    if dataset.samples_per_class is not None:
+        return dataset.samples_per_class * (dataset.classes or CLASSES[dataset.name])
+    try:
+        return len(load(dataset, data_dir, CPU).train.labels)
+    except DatasetError:
+        return None
 
 
 def _check_threads(experiment: Experiment) -> None:

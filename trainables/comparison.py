@@ -20,7 +20,7 @@ from trainables.errors import UserError
 from trainables.graphs import Replayed
 from trainables.metrics import evaluate, judge
 from trainables.precision import place, set_deterministic, set_float32
-from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap
+from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap, out_of_memory
 from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import derive, generator, permutation
 from trainables.train import Stopwatch, prober, train_epoch, updater, watched
@@ -221,7 +221,7 @@ class Comparison:
         if self.done:
             raise RuntimeError(f"the comparison is over: {self.epoch} of {self.config.epochs} epochs, {self.diverged=}")
         self.epoch += 1
-        rows = [arm.advance(self.epoch) for arm in self.arms]
+        rows = [_advanced(arm, self.epoch) for arm in self.arms]
         if any(arm.suspect for arm in self.arms):  # it may end here, and all arms are measured at the end
             for arm, row in zip(self.arms, rows, strict=True):
                 row |= arm.evaluate("train") if row["train_mean_loss"] is None else {}
@@ -338,6 +338,16 @@ def resolve_device(runtime: Runtime) -> torch.device:
 def diverged(rows: Iterable[Row]) -> list[str]:
     """The arms whose mean training loss is not finite; one that was not measured has not diverged."""
     return [str(row["arm"]) for row in rows if not math.isfinite(float(row["train_mean_loss"] or 0))]
+
+
+def _advanced(arm: Arm, epoch: int) -> Row:
+    """The row of one epoch of ``arm``; an error for want of memory says which arm wanted it, for that arm has lost."""
+    try:
+        return arm.advance(epoch)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            error.add_note(out_of_memory(arm.name))
+        raise
 
 
 def _columns(split: str, metrics: Mapping[str, float]) -> dict[str, float]:

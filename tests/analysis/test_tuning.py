@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparisons import frame_of, rates
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.database import TableError
@@ -140,6 +140,7 @@ def test_of_equally_good_configurations_each_is_as_likely():
     assert sides(best_of_n(frame))["treatment"] == pytest.approx([0.3, 0.3, 0.3])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 1)), min_size=2, max_size=7))
 def test_the_closed_form_is_the_mean_of_all_draws(configurations):
     frame = frame_of(*[(0.5, test) for _, test in configurations], configs=rates(*range(len(configurations))))
@@ -232,6 +233,7 @@ ENDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ENDS, st.randoms(use_true_random=False))
 def test_a_standing_agrees_with_its_gap_in_any_order(comparisons, random):
     frame = frame_of(*[ends[:2] for ends in comparisons], configs=rates(*[rate / 10 for *_, rate in comparisons]))

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search_spaces.domains import Parameter, SpaceError, complete, corners, grid, merge, ordered, sample, space
+from search_spaces.domains import (
+    Parameter,
+    SpaceError,
+    combined,
+    complete,
+    corners,
+    grid,
+    merge,
+    ordered,
+    sample,
+    space,
+)
 
 CONDITIONAL = space(
     optimizer__momentum={"uniform": [0.1, 0.9], "when": {"optimizer.name": "SGD"}},
@@ -123,6 +134,33 @@ def test_corners_take_every_extreme_value() -> None:
 def test_corners_leave_out_what_a_fixed_key_rules_out() -> None:
     only_sgd = {"optimizer.momentum": CONDITIONAL["optimizer.momentum"]}
     assert list(corners(only_sgd, {"optimizer.name": "Adam"}, Random(0))) == []
+
+
+def test_what_goes_wrong_between_keys_shows_in_their_combined_extremes() -> None:
+    searched = space(
+        batch_size={"choice": [32, 1024, 64]},
+        dataset__samples_per_class={"integer": [20, 320]},
+        dataset__classes={"choice": [2, 5], "when": {"model.name": ["a", "b"]}},
+        model__name={"choice": ["a", "b", "c"]},
+        optimizer__lr={"loguniform": [0.1, 1]},
+    )
+    keys = {"batch_size", "dataset.samples_per_class", "dataset.classes"}
+    found = combined(searched, {"epochs": 3}, keys, Random(0))
+    assert {(c["batch_size"], c["dataset.samples_per_class"]) for c in found} == {
+        (32, 20),
+        (32, 320),
+        (1024, 20),
+        (1024, 320),
+    }
+    assert {(c["model.name"], c.get("dataset.classes")) for c in found} == {
+        ("a", 2),
+        ("a", 5),
+        ("b", 2),
+        ("b", 5),
+        ("c", None),
+    }
+    assert len({c["optimizer.lr"] for c in found}) == 1
+    assert len(found) == 4 * 5
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,10 @@ def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_pa
     assert done.stdout.startswith("mine.yaml is valid: 8 comparisons by optuna, asha stops early, ")
 
 
+TINY = ["--set", "dataset.samples_per_class=18"]
+UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 training samples", "set batch_size to 180"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -90,6 +94,9 @@ def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_pa
         (["run", "mnist_fcnet", "--data-dir", "nowhere"], ["mnist was not found; looked for", "download=True"]),
         (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
         (["train", "--set", "dataset.samples_per_class=5000"], ["the smallest class of mnist5k has 320"]),
+        (["validate", "quickstart", *TINY, "--set", "space={}", "--set", "batch_size=1024"], UNFILLABLE),
+        (["run", "quickstart", *TINY, "--set", "space.batch_size={choice: [64, 1024]}"], UNFILLABLE),
+        (["train", *TINY, "--set", "batch_size=1024"], UNFILLABLE),
         (["train", "--threads", "0"], ["--threads"]),
         (["train", "--threads", "100000"], ["resources.cpu: 100000: this machine has", "set at most"]),
         (["train", "--device", "cpu", "--set", "precision=tf32"], ["precision is tf32", "use fp32 or bf16 on the cpu"]),

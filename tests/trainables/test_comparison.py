@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,18 @@ def test_divergence_ends_the_comparison_and_names_the_arms(data: Dataset) -> Non
     restored.load_state_dict(saved(started.state_dict()))
     assert restored.done
     assert restored.diverged == started.diverged
+
+
+def test_an_error_for_want_of_memory_names_the_arm_that_wanted_it(data: Dataset) -> None:
+    comparison = Comparison(trial(), data, torch.device("cpu"))
+    comparison.step()
+    for greedy, names in ((lambda: torch.empty(2**45), True), (lambda: torch.empty(-1), False)):
+        comparison.arms[1].update = lambda views, greedy=greedy: ProbeResult(greedy(), torch.empty(0))
+        with pytest.raises(RuntimeError) as caught:
+            comparison.step()
+        comparison.epoch -= 1
+        recorded = "".join(traceback.format_exception(caught.value))
+        assert (records.out_of_memory(comparison.arms[1].name) in recorded) == names
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
