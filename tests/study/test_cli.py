@@ -83,6 +83,8 @@ def test_what_show_prints_is_a_valid_experiment(run: Callable[..., Done], tmp_pa
 
 
 TINY = ["--set", "dataset.samples_per_class=18"]
+TOGETHER = ["space.batch_size={choice: [64, 1024]}", "space.dataset.samples_per_class={choice: [18, 200]}"]
+TOGETHER = [argument for setting in TOGETHER for argument in ("--set", setting)]
 UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 training samples", "set batch_size to 180"]
 
 
@@ -94,8 +96,8 @@ UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 trai
         (["run", "mnist_fcnet", "--data-dir", "nowhere"], ["mnist was not found; looked for", "download=True"]),
         (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
         (["train", "--set", "dataset.samples_per_class=5000"], ["the smallest class of mnist5k has 320"]),
-        (["validate", "quickstart", *TINY, "--set", "space={}", "--set", "batch_size=1024"], UNFILLABLE),
         (["run", "quickstart", *TINY, "--set", "space.batch_size={choice: [64, 1024]}"], UNFILLABLE),
+        (["validate", "quickstart", *TOGETHER], UNFILLABLE),
         (["train", *TINY, "--set", "batch_size=1024"], UNFILLABLE),
         (["train", "--threads", "0"], ["--threads"]),
         (["train", "--threads", "100000"], ["resources.cpu: 100000: this machine has", "set at most"]),
