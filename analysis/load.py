@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.database import DATABASE, TableError, columns, counted, reading
-from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column
+from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY, SIDES
+from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column, out_of_memory
 
 __all__ = ["DATABASE", "Study", "TableError", "config_keys", "load"]
 
@@ -189,27 +190,37 @@ def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
 
 
 def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
-    """Trials that finished, and an epoch of either side of each."""
+    """Trials that were compared, and an epoch of either side of each."""
     pairs = _read_table(file, damage)
-    sides = ("baseline", "treatment")
-    needed = ["trial_id", "number", "epochs", *(f"{side}{of}" for side in sides for of in ("", "/epoch"))]
+    needed = ["trial_id", "number", "epochs", *(f"{side}{of}" for side in SIDES for of in ("", "/epoch"))]
     _require(needed, [str(name) for name in pairs.columns], file)
     measured = ("baseline/", "treatment/", "gap/")
-    own = {"trial_id", "number", "configuration", "baseline_learned"}
+    own = {"trial_id", "number", "configuration", "outcome", "baseline_learned"}
     config = pairs[[name for name in pairs.columns if name not in own and not name.startswith(measured)]]
-    trials = pd.DataFrame({"status": "finished"}, index=pairs.index).join(pairs[[*own - {"baseline_learned"}]])
+    outcome = pairs.get("outcome", pd.Series(MEASURED, pairs.index)).astype("object")
+    ends = {"status": outcome.map(_status), "error": None}
+    trials = pd.DataFrame(ends, index=pairs.index).join(pairs[["trial_id", "number", "configuration"]])
     trials = trials.reindex(columns=[column.name for column in TRIAL_COLUMNS])
     trials["config"] = _mappings(config)
     columns = [column.name for column in COLUMNS]
-    epochs = [
-        pairs[[name for name in pairs.columns if name.startswith(f"{side}/")]]
-        .rename(columns=lambda name: name.partition("/")[2])
-        .assign(trial_id=pairs["trial_id"], arm=pairs[side])
-        .reindex(columns=columns)
-        for side in sides
-    ]
+    epochs = []
+    for side, other in zip(SIDES, reversed(SIDES), strict=True):
+        rows = pairs[[name for name in pairs.columns if name.startswith(f"{side}/")]].astype("object")
+        rows = rows.rename(columns=lambda name: name.partition("/")[2]).assign(trial_id=pairs["trial_id"])
+        lost = outcome == f"{side} {DIVERGED}"  # a row that has an accuracy and no loss stands for what has no values
+        ended = {"epoch": rows["epoch"].mask(lost, pairs[f"{other}/epoch"]), "arm": pairs[side]}
+        rows = rows.assign(train_accuracy=rows["train_accuracy"].mask(lost, 0.0), **ended).reindex(columns=columns)
+        epochs.append(rows[rows["epoch"].notna()])
+        full = outcome == f"{side} {OUT_OF_MEMORY}"
+        trials["error"] = trials["error"].mask(full, pairs[side].map(out_of_memory, na_action="ignore"))
     none = pd.DataFrame(columns=[column.name for column in STEP_COLUMNS])
     return _sound(trials, pd.concat(epochs, ignore_index=True), none, dict.fromkeys(TABLES, file.name), damage)
+
+
+def _status(outcome: str) -> str:
+    """The status of a comparison with this outcome."""
+    fate = outcome.partition(" ")[2]
+    return {DIVERGED: "diverged", OUT_OF_MEMORY: "failed"}.get(fate, "finished")
 
 
 def _mappings(config: pd.DataFrame) -> pd.Series[Any]:

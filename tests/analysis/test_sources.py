@@ -8,6 +8,7 @@ from analysis.gaps import summarize
 from analysis.load import load
 from analysis.pairs import pair
 from analysis.sources import combine, narrow, read
+from trainables.records import out_of_memory
 
 GOOD = {"archetype": [0.1, 0.6], "filtered": [0.1, 0.7]}
 BAD = {"archetype": [0.1, 0.6], "filtered": [0.1, 0.5]}
@@ -62,7 +63,11 @@ def test_what_is_damaged_names_its_study(two, tmp_path):
 
 
 def test_a_table_stands_for_its_study_and_pairs_for_themselves(trial, database, tmp_path):
-    whole = load(database(tmp_path / "one", [trial(0, GOOD), trial(1, BAD, config={"optimizer.lr": 0.2})]))
+    diverged = {"status": "diverged", "changes": {("filtered", 1): {"train_mean_loss": None}}}
+    trials = [trial(0, GOOD), trial(1, BAD, config={"optimizer.lr": 0.2}), trial(2, BAD, **diverged)]
+    trials.append(trial(3, {}, status="failed", error=out_of_memory("archetype")))
+    whole = load(database(tmp_path / "one", trials))
+    assert pair(whole).frame["outcome"].tolist()[2:] == ["treatment diverged", "baseline out of memory"]
     for format in ("parquet", "csv"):
         folder = tmp_path / format
         assert [file.name for file in export(whole, folder, format)] == [
