@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
+from analysis.writing import replacing
+
 Dash = Literal["-", "--", "-.", ":"]
 Style = tuple[str, Dash]
 """A colour and a dash."""
@@ -90,8 +92,7 @@ def save(figure: Figure, path: Path) -> Path:
     path = Path(path)
     with rc_context({"pdf.fonttype": 42}):
         for format, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
-            partial = path.with_name(f"{path.stem}.{format}.partial")
-            figure.savefig(partial, dpi=DPI, format=format, metadata=metadata)
-            partial.replace(path.with_suffix(f".{format}"))
+            with replacing(path.with_suffix(f".{format}")) as partial:
+                figure.savefig(partial, dpi=DPI, format=format, metadata=metadata)
             figure.set_layout_engine("none")  # it stays as it was made, and takes long to make
     return path

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.database import TableError
 from analysis.load import EXPERIMENT, MANIFEST, Study
 from analysis.pairs import pair
+from analysis.writing import replacing, write_text
 
 
 def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> list[Path]:
@@ -41,9 +42,9 @@ def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> lis
             if name == "steps" and table.empty:
                 continue
             file = folder / f"{name}.{format}"
-            partial = file.with_suffix(".partial")
-            writers[format](table, partial)
-            files.append(partial.replace(file))
+            with replacing(file) as partial:
+                writers[format](table, partial)
+            files.append(file)
         if study.manifest:
             files.append(write_text(folder / MANIFEST, json.dumps(study.manifest, indent=2) + "\n"))
         if study.experiment:
@@ -51,10 +52,3 @@ def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> lis
     except OSError as error:
         raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
     return files
-
-
-def write_text(file: Path, text: str) -> Path:
-    """Write ``text`` to ``file`` whole or not at all; readers never see a half-written file."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    return partial.replace(file)

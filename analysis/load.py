@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.database import DATABASE, TableError, columns, counted, reading
+from analysis.names import similar
 from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY, SIDES
 from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column, out_of_memory
 
@@ -92,7 +93,8 @@ def load(path: Path) -> Study:
             )
         path = path.parent
     elif not (path.is_dir() or alone):
-        raise TableError(f"{path} is not a folder or table; give a study directory, an export folder or pairs.parquet")
+        hint = similar(path) or "; give a study directory, an export folder or one of its tables"
+        raise TableError(f"{path} is not there{hint}")
     damage: list[str] = []
     if alone:
         trials, epochs, steps = _read_pairs(path, damage)

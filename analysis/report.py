@@ -22,7 +22,6 @@ from analysis.confirmations import (
 )
 from analysis.curve_charts import panel_charts, panel_rows
 from analysis.database import TableError
-from analysis.export import write_text
 from analysis.figures import caption
 from analysis.findings import HEADLINE, Findings, find, named
 from analysis.gaps import amount, chooser, label, settings, title
@@ -39,6 +38,7 @@ from analysis.status import duration
 from analysis.stills import draw_stills
 from analysis.tables import cell, span, thesis_table, written
 from analysis.verdict import verdict
+from analysis.writing import write_text
 from trainables.records import CLOCKS, STATUSES
 
 QUESTIONS = (where, sure, controls, tuning, drivers, speed, overfitting, behaviour, tradeoff)

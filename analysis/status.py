@@ -27,7 +27,7 @@ class Status:
         counts: comparisons by status, those that have any.
         done: comparisons that will not go on.
         total: comparisons that the study will have; None where nobody knows.
-        alive: whether a driver is working on it.
+        alive: whether a driver is working on it; None where that cannot be told.
         best: the best objective of a finished comparison; None before there is one.
         best_trial: the comparison that has it.
         epochs: epochs trained by the comparisons, each counted once for all its arms.
@@ -40,7 +40,7 @@ class Status:
     counts: Mapping[str, int]
     done: int
     total: int | None
-    alive: bool
+    alive: bool | None
     best: float | None
     best_trial: str | None
     epochs: int
@@ -51,7 +51,7 @@ class Status:
 
 
 def status(
-    folder: Path, now: float, total: int | None = None, alive: bool = False, mode: Literal["max", "min"] = "max"
+    folder: Path, now: float, total: int | None = None, alive: bool | None = False, mode: Literal["max", "min"] = "max"
 ) -> Status:
     """The status of the study in ``folder`` at the Unix time ``now``.
 
@@ -59,7 +59,7 @@ def status(
         folder: the study directory.
         now: the present, by the clock that the driver recorded with.
         total: comparisons that its experiment will run.
-        alive: whether its driver runs; rates and time left are told only then.
+        alive: whether its driver runs, None where that cannot be told; rates and time left are told only if it does.
         mode: which objective is best, the largest or the smallest.
 
     Raises:
@@ -137,6 +137,8 @@ def render(status: Status) -> str:
     open_ended = status.total is None or status.done < status.total
     if status.alive:
         lines.append(", ".join(pace) or "running; too early to tell how fast")
+    elif status.alive is None:
+        lines.append("whether a driver is working on it cannot be told: its lock cannot be read")
     elif open_ended:
         lines.append("no driver is working on it; filter-study resume goes on")
     return "\n".join(lines)

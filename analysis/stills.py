@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.export import write_text
 from analysis.figures import gap_distribution, thesis_figures
 from analysis.findings import DRAWN_METRICS, HEADLINE, Findings
 from analysis.gaps import CELL, summarize
 from analysis.pairs import SIDES
 from analysis.tables import gap_table, thesis_form, to_latex, to_markdown
+from analysis.writing import write_text
 
 FORMED_BY = 2
 """Settings that the thesis's form of table is grouped by, at most."""

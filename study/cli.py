@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
-from datetime import datetime
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from secrets import token_hex
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from study import experiment as experiments
+from study import messages, terminal
 from study.experiment import Experiment
 from trainables.errors import UserError
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from study.history import History
 
 INTERRUPTED = 130
+STUDIES = Path("studies")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room, when it does not name the file."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,21 +43,48 @@ app.add_typer(wandb_app, name="wandb")
 out = Console(highlight=False, markup=False)  # what is printed can hold brackets of the user's own
 err = Console(stderr=True, highlight=False, markup=False)
 
-Source = Annotated[str, typer.Argument(help="A built-in experiment (see ls) or a YAML file.", metavar="EXPERIMENT")]
+
+def _path(text: str) -> Path:
+    """A path that the user names; ``~`` is their home also where the shell leaves it alone, as in ``--dir=~/mine``."""
+    return Path(_at_home(text))
+
+
+def _at_home(text: str) -> str:
+    """The same as text, so that published:thesis and built-in names stay what they are."""
+    try:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError as error:
+        raise typer.BadParameter(f"{text!r}: {error}; give the whole path") from None
+
+
+Source = Annotated[
+    str,
+    typer.Argument(help="A built-in experiment (see ls) or a YAML file.", metavar="EXPERIMENT", parser=_at_home),
+]
 Overrides = Annotated[
     list[str],
     typer.Option(
         "--set", help="Set a key, such as optimizer.lr=0.1 or search.trials=8; repeat for more.", metavar="KEY=VALUE"
     ),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the torchvision data sets; default: data.")]
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="Folder of the torchvision data sets, or its URI; default: data.", metavar="PATH"),
+]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
-Folder = Annotated[Path | None, typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.")]
-StudyFolder = Annotated[Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", help="Where the study is kept; default: studies/NAME-TIME.", metavar="PATH", parser=_path),
+]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="A study directory, or a folder of exported tables.", metavar="DIR", parser=_path)
+]
 Sources = Annotated[
     list[str],
     typer.Argument(
-        help="Study directories, exported tables, published:thesis or published:tables.", metavar="DIR|FILE..."
+        help="Study directories, exported tables, published:thesis or published:tables.",
+        metavar="DIR|FILE...",
+        parser=_at_home,
     ),
 ]
 Where = Annotated[
@@ -134,11 +168,11 @@ def run(
     from study import folder as folders
 
     _check(experiment, address)
-    folder = folder or _new_folder(experiment.name)
-    with folders.locked(folder):
+    folder = folders.made(folder) if folder else folders.new(STUDIES, experiment.name)
+    with folders.locked(folder), messages.kept(folder, _complain) as say:
         folders.create(folder, experiment)
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {folder}", soft_wrap=True)
-        _run(experiment, folder, no_report, address=address)
+        _run(experiment, folder, no_report, say, address=address)
 
 
 @app.command()
@@ -170,7 +204,7 @@ def resume(
     from study import folder as folders
     from study import history as histories
 
-    with folders.locked(folder):
+    with folders.locked(folders.existing(folder)), messages.kept(folder, _complain) as say:
         experiment = folders.reopen(folder, overrides, add_trials)
         recorded = (folder / DATABASE).is_file()
         repaired = repair(folder / DATABASE) if recorded else ()
@@ -180,7 +214,7 @@ def resume(
         _check(experiment, address, begun=True)
         folders.keep(folder, experiment)
         for damage in (*repaired, *history.damage):
-            err.print(f"damaged: {damage}", soft_wrap=True)
+            say(f"damaged: {damage}")
         unfinished = sum(past.unfinished for past in history.comparisons)
         ended = len(history.comparisons) - unfinished
         if ended == experiment.trials:
@@ -188,7 +222,7 @@ def resume(
             return
         rest = f"{unfinished} go on, {experiment.trials - ended - unfinished} are new"
         out.print(f"{experiment.about.title}: of {experiment.trials} comparisons {ended} have ended, {rest}")
-        _run(experiment, folder, no_report, history, address)
+        _run(experiment, folder, no_report, say, history, address)
 
 
 @app.command()
@@ -196,7 +230,10 @@ def confirm(
     folder: StudyFolder,
     top: Annotated[int, typer.Option(min=1, help="Configurations to confirm, the best ones.")] = 5,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each of them.")] = 5,
-    to: Annotated[Path | None, typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.", metavar="PATH", parser=_path),
+    ] = None,
     address: Address = None,
 ) -> None:
     """Run the best configurations of a study again, on fresh seeds and to the last epoch.
@@ -216,14 +253,13 @@ def confirm(
     best = confirming.winners(history, searched, top)
     experiment = confirming.confirmation(searched, history, best, seeds)
     _check(experiment, address)
-    to = to or folder / confirming.FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}"
-    with folders.locked(to):
+    to = folders.made(to) if to else folders.new(folder / confirming.FOLDER)
+    with folders.locked(to), messages.kept(to, _complain) as say:
         folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, best))
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
-        _run(experiment, to, no_report=False, address=address)
-    out.print(
-        f"report of the study, now with its confirmation: {reports.write(_load([str(folder)]), folder)}", soft_wrap=True
-    )
+        _run(experiment, to, False, say, address=address)
+        page = reports.write(_load([str(folder)]), folder)
+        out.print(f"report of the study, now with its confirmation: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -245,11 +281,13 @@ def status(study: StudyFolder) -> None:
 @app.command()
 def doctor(
     source: Annotated[
-        str, typer.Argument(help="The experiment that is to run.", metavar="[EXPERIMENT]")
+        str, typer.Argument(help="The experiment that is to run.", metavar="[EXPERIMENT]", parser=_at_home)
     ] = "quickstart",
     overrides: Overrides = [],  # noqa: B006
     data_dir: DataDir = None,
-    folder: Annotated[Path, typer.Option("--dir", help="Where the study would be kept.")] = Path("studies"),
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Where the study would be kept.", metavar="PATH", parser=_path)
+    ] = Path("studies"),
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster to examine, node by node: auto or HOST:PORT.")
     ] = None,
@@ -288,9 +326,11 @@ def slurm(
     partition: Annotated[str | None, typer.Option(help="Partition.")] = None,
     account: Annotated[str | None, typer.Option(help="Account.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the study in this folder instead.", metavar="DIR")
+        Path | None, typer.Option(help="Go on with the study in this folder instead.", metavar="DIR", parser=_path)
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="File to write; default: print it.", metavar="FILE")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; default: print it.", metavar="FILE", parser=_path)
+    ] = None,
 ) -> None:
     """Write a Slurm batch file for a study, to be submitted with sbatch.
 
@@ -300,12 +340,13 @@ def slurm(
 
     filter-study slurm quickstart --resume studies/mine --nodes 2 --to more.sbatch
     """
+    from study import folder as folders
     from study import slurm as batch
 
     if data_dir is not None:
-        overrides = [*overrides, f"data_dir={json.dumps(str(data_dir))}"]
+        overrides = [*overrides, f"data_dir={json.dumps(data_dir)}"]
     experiment = _experiment(source, overrides, smoke=smoke)
-    kept = resume or folder or _new_folder(experiment.name)
+    kept = resume or folder or STUDIES / f"{folders.name(experiment.name)}-{token_hex(2)}"  # other jobs have another
     sets = [part for override in overrides for part in ("--set", override)]
     new = ["run", source, *(["--smoke"] if smoke else []), *sets, "--dir", str(kept)]
     command = tuple(["resume", str(kept), *sets] if resume else new)
@@ -329,7 +370,7 @@ def slurm(
         print(text, end="")
     else:
         to.write_text(text, "utf-8")
-        out.print(f"{to}: submit it with sbatch {to}", soft_wrap=True)
+        out.print(f"{to}: submit it with sbatch {quote(str(to))}", soft_wrap=True)
 
 
 @wandb_app.command("sync")
@@ -369,6 +410,7 @@ def _run(
     experiment: Experiment,
     folder: Path,
     no_report: bool,
+    say: Callable[[str], None],
     history: History | None = None,
     address: str | None = None,
 ) -> None:
@@ -379,23 +421,21 @@ def _run(
     last = {report.trial_id: report.objectives[0] for report in history.reports} if history else {}
     found = [last[past.trial_id] for past in ended if past.status == "finished" and past.trial_id in last]
     with _display(experiment, len(ended), found) as display:
-        statuses = runner.run(
-            experiment, folder, display, lambda text: err.print(text, soft_wrap=True), history, address
-        )
+        statuses = runner.run(experiment, folder, display, say, history, address)
     statuses.update(past.status for past in ended)
     if failed := statuses["failed"]:
-        err.print(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
+        say(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
     if not no_report:
         _conclude(folder)
     if not statuses["finished"] + statuses["stopped"]:
-        err.print("No comparison got through.")
+        say("No comparison got through.")
         raise typer.Exit(1)
 
 
 @app.command()
 def train(
     source: Annotated[
-        str, typer.Argument(help="The experiment whose settings to train.", metavar="[EXPERIMENT]")
+        str, typer.Argument(help="The experiment whose settings to train.", metavar="[EXPERIMENT]", parser=_at_home)
     ] = "quickstart",
     overrides: Overrides = [],  # noqa: B006
     data_dir: DataDir = None,
@@ -423,20 +463,21 @@ def train(
 
     preflight.check(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)
-    folder = folder or _new_folder(f"train-{experiment.name}")
+    folder = folders.made(folder) if folder else folders.new(STUDIES, f"train-{experiment.name}")
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("epochs{task.fields[state]}"), TimeRemainingColumn())
-    with folders.locked(folder), Progress(*columns, console=out) as progress:
+    with folders.locked(folder), messages.kept(folder, _complain) as say:
         folders.create(folder, experiment)
-        task = progress.add_task("", total=config.epochs, state="", completed=-1)
+        with Progress(*columns, console=out) as progress:
+            task = progress.add_task("", total=config.epochs, state="", completed=-1)
 
-        def on_epoch(metrics: dict[str, float]) -> None:
-            state = ", ".join(f"{arm} {metrics[f'{arm}/test_accuracy']:.4f}" for arm in config.arms)
-            progress.update(task, advance=1, state=f", test accuracy {state}")
+            def on_epoch(metrics: dict[str, float]) -> None:
+                state = ", ".join(f"{arm} {metrics[f'{arm}/test_accuracy']:.4f}" for arm in config.arms)
+                progress.update(task, advance=1, state=f", test accuracy {state}")
 
-        status = runner.train(experiment, folder, NoDisplay(), device, on_epoch, err.print)
-    out.print(f"{status}; recorded in {folder}", soft_wrap=True)
-    if not no_report:
-        _conclude(folder)
+            status = runner.train(experiment, folder, NoDisplay(), device, on_epoch, say)
+        out.print(f"{status}; recorded in {folder}", soft_wrap=True)
+        if not no_report:
+            _conclude(folder)
     if status != "finished":
         raise typer.Exit(1)
 
@@ -444,7 +485,9 @@ def train(
 @app.command()
 def export(
     study: StudyFolder,
-    to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR/tables.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: DIR/tables.", metavar="PATH", parser=_path)
+    ] = None,
     format: Annotated[Literal["parquet", "csv"], typer.Option(help="File format.")] = "parquet",
 ) -> None:
     """Export the tables trials, epochs and pairs; of a running, crashed or interrupted study too.
@@ -516,7 +559,9 @@ def gaps(
 def report(
     sources: Sources,
     where: Where = None,
-    to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: DIR.", metavar="PATH", parser=_path)
+    ] = None,
 ) -> None:
     """Write report.html, which opens without network, and its figures as PNG and PDF, its tables as LaTeX and Markdown.
 
@@ -529,7 +574,8 @@ def report(
     from analysis import report as reports
     from analysis.database import TableError
 
-    alone = Path(sources[0]) if len(sources) == 1 and Path(sources[0]).exists() and where is None else None
+    published = sources[0].startswith("published:")
+    alone = Path(sources[0]) if len(sources) == 1 and where is None and not published else None
     if to is None and alone is None:
         raise TableError("--to is needed: a report of several, filtered or published studies has no folder of its own")
     out.print(str(reports.write(_load(sources, where), to or _beside(alone or Path()))), soft_wrap=True)
@@ -628,21 +674,29 @@ def _load(sources: list[str], where: str | None = None) -> Study:
 
 
 def _conclude(folder: Path) -> None:
-    """Print the gap table, export the tables and write the report."""
+    """Export the tables and write the report, then print the gap table, which is there even where they cannot be."""
     from analysis import answer as answers
     from analysis import export as exports
     from analysis import report as reports
 
     study = _load([str(folder)])
-    print(f"\n{answers.written(answers.answer(study), 'text')}")
-    tables = exports.export(study, folder / "tables", "parquet")
-    out.print(f"report: {reports.write(study, folder)}", soft_wrap=True)
+    try:
+        tables = exports.export(study, folder / "tables", "parquet")
+        page = reports.write(study, folder)
+    finally:
+        print(f"\n{answers.written(answers.answer(study), 'text')}")
+    out.print(f"report: {page}", soft_wrap=True)
     out.print(f"tables: {tables[0].parent}", soft_wrap=True)
 
 
-def _experiment(source: str, overrides: list[str], data_dir: Path | None = None, smoke: bool = False) -> Experiment:
+def _complain(text: str) -> None:
+    """Tell of trouble on the error console."""
+    err.print(text, soft_wrap=True)
+
+
+def _experiment(source: str, overrides: list[str], data_dir: str | None = None, smoke: bool = False) -> Experiment:
     if data_dir is not None:
-        overrides = [*overrides, f"data_dir={json.dumps(str(data_dir))}"]
+        overrides = [*overrides, f"data_dir={json.dumps(data_dir)}"]
     return experiments.load(source, overrides, smoke)
 
 
@@ -659,22 +713,32 @@ def _cost(experiment: Experiment) -> str:
     return f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
 
 
-def _new_folder(name: str) -> Path:
-    return Path("studies") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2, an interruption is 130."""
+    with terminal.lenient():
+        code = _code()
+        if code == 0:
+            code = terminal.exit_code()
+            if code == terminal.UNPRINTED:
+                _complain("\n".join(terminal.lost()))
+    sys.exit(code)
+
+
+def _code() -> int:
+    """Run the command line; its exit code."""
     try:
         app(standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
         err.print("interrupted")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except UserError as error:
-        err.print(str(error), soft_wrap=True)
-        sys.exit(error.exit_code)
+        _complain(str(error))
+        return error.exit_code
     except OSError as error:  # of a file that the user named, or of the disk under it
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
-        err.print(f"{error.filename}: {error.strerror}", soft_wrap=True)
-        sys.exit(UserError.exit_code)
+        _complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+        return UserError.exit_code
+    return 0

@@ -155,11 +155,9 @@ def _training_samples(dataset: DatasetConfig, data_dir: str) -> int | None:
 def _check_threads(experiment: Experiment) -> None:
     """Whether this process can have that many threads: at 100,000, torch ends it without a word."""
     threads, cores = experiment.resources.cpu, available_cpus()
-    if threads > THREADS_PER_CORE * cores:
-        raise ExperimentError(
-            experiment.name,
-            [f"resources.cpu: {threads}: this machine has {cores} CPU cores; set at most {THREADS_PER_CORE * cores}"],
-        )
+    if threads > (most := THREADS_PER_CORE * cores):
+        error = f"resources.cpu: {threads}: this process may use {cores} CPU cores; set at most {most}"
+        raise ExperimentError(experiment.name, [error])
 
 
 def check_resources(experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from trainables.errors import UserError
@@ -166,7 +167,7 @@ class Recorder:
         except sqlite3.Error as error:
             raise RecordError(
                 f"{self._path} cannot be written: {error}. What was recorded before is intact: when there is room "
-                f"again, go on with: filter-study resume {self._path.parent}"
+                f"again, go on with: filter-study resume {quote(str(self._path.parent))}"
             ) from error
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import psutil
@@ -85,7 +86,7 @@ def watching(experiment: Experiment, folder: Path, display: Display, say: Callab
             yield watch
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted; what was recorded is in {folder}. Go on with: filter-study resume {folder}"
+                f"interrupted; what was recorded is in {folder}. Go on with: filter-study resume {quote(str(folder))}"
             ) from None
         except Broken as error:
             raise RecordError(str(error)) from None
@@ -296,14 +297,19 @@ def train(
 
 
 class Interrupts:
-    """The first Ctrl-C or SIGTERM ends a study in good order, the second at once."""
+    """The first Ctrl-C or SIGTERM ends a study in good order, the second at once.
+
+    A terminal that closes, SIGHUP, is like the first, however often it is said; under nohup it is ignored, as ever.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._count = 0
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, number: int, _: object) -> None:
         """Take a signal."""
+        if number == signal.SIGHUP and self._count:
+            return  # a shell and the kernel may both send it
         self._count += 1
         if self._count > 1:
             leave()
@@ -313,7 +319,10 @@ class Interrupts:
     @contextmanager
     def heeded(self) -> Iterator[None]:
         """Take signals until the block ends."""
-        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self) for number in numbers}
         try:
             yield
         finally:

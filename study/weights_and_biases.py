@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from ssl import SSLError
 from threading import Thread
 from typing import Any, Literal
@@ -50,7 +51,7 @@ def settle(settings: Wandb, folder: Path) -> tuple[Wandb, str | None]:
     reason = unreachable() if settings.mode == "online" else None
     if reason is None:
         return settings, None
-    remark = f"W&B is logged offline: {reason}. To upload it later: filter-study wandb sync {folder}"
+    remark = f"W&B is logged offline: {reason}. To upload it later: filter-study wandb sync {quote(str(folder))}"
     return settings.model_copy(update={"mode": "offline"}), remark
 
 
@@ -155,7 +156,7 @@ class WandbLogger(Forgiving):
         self._mode = "offline"
         self.failure = (
             f"W&B is logged offline since comparison {trial_id}: {reason}. "
-            f"To upload it later: filter-study wandb sync {self._folder}"
+            f"To upload it later: filter-study wandb sync {quote(str(self._folder))}"
         )
         return "offline"
 

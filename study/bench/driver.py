@@ -275,7 +275,7 @@ def main(file: Path, folder: Path) -> list[Reading]:
     loaded = load(str(file))
     torch.set_num_threads(1)
     meter = Meter(max(loaded.trials * loaded.longest // READINGS, 1), folder / runner.CHECKPOINTS)
-    with folders.locked(folder):
+    with folders.locked(folders.made(folder)):
         folders.create(folder, loaded)
         statuses = runner.run(loaded, folder, meter, print, trainable=FreeTrainable)
     if statuses != {"finished": loaded.trials}:

@@ -15,7 +15,7 @@ import psutil
 from study.doctor.asking import Ask, here
 from study.doctor.findings import KIBIBYTE, Finding, everywhere, guarded, size
 from study.experiment import Experiment
-from study.folder import FolderError, locked
+from study.folder import FolderError, locked, made
 from study.recorder import Recorder, RecordError
 from trainables import models
 from trainables.checkpoints import Checkpoints, is_uri
@@ -57,7 +57,7 @@ def keeping(experiment: Experiment, folder: Path, at_once: int, ask: Ask) -> Ite
 def study_folder(folder: Path) -> Finding:
     """Whether a study can be recorded in ``folder``: a lock held, and SQLite's journal written ahead."""
     try:
-        with locked(folder), Recorder(folder):
+        with locked(made(folder)), Recorder(folder):
             pass
     except (FolderError, RecordError) as error:
         return Finding("error", "study folder", str(error.__cause__ or error), "choose another --dir")

@@ -165,7 +165,7 @@ def _folder(tmp_path: Path, case: str, trial, database) -> Path:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("nowhere", "nowhere is not a folder or table; give a study directory"),
+        ("nowhere", "nowhere is not there; give a study directory"),
         ("empty", "holds no study: neither study.sqlite"),
         ("half", r"epochs\.csv is missing beside the other table"),
         ("garbage parquet", r"trials\.parquet cannot be read: .*export the study again"),

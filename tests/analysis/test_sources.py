@@ -93,7 +93,7 @@ def test_all_sources_that_cannot_be_read_are_named_at_once(two, tmp_path):
     with pytest.raises(TableError) as error:
         read([*two, "nowhere", str(tmp_path / "notes.txt"), "published:paper"])
     lines = str(error.value).splitlines()
-    assert lines[0] == "nowhere is not a folder or table; give a study directory, an export folder or pairs.parquet"
+    assert lines[0] == "nowhere is not there; give a study directory, an export folder or one of its tables"
     assert "notes.txt is no table of a study" in lines[1]
     assert lines[2] == "published:paper is not published here; known are published:thesis, published:tables"
 

@@ -92,6 +92,13 @@ def test_a_study_without_a_driver_has_no_speed(folder):
     assert render(found).splitlines()[-1] == "no driver is working on it; filter-study resume goes on"
 
 
+def test_a_study_whose_lock_cannot_be_read_has_no_speed_and_says_so(folder):
+    found = status(folder, NOW, total=10, alive=None)
+    assert (found.epochs_per_minute, found.comparisons_per_hour, found.seconds_left) == (None, None, None)
+    last = render(found).splitlines()[-1]
+    assert last == "whether a driver is working on it cannot be told: its lock cannot be read"
+
+
 def test_a_study_that_is_done(tmp_path):
     folder = write(tmp_path / "study", [ended("finished", 60, 30, 0.5)], [("t0", 10, 30)])
     assert render(status(folder, NOW, total=1)).splitlines() == [

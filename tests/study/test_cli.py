@@ -100,7 +100,7 @@ UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 trai
         (["validate", "quickstart", *TOGETHER], UNFILLABLE),
         (["train", *TINY, "--set", "batch_size=1024"], UNFILLABLE),
         (["train", "--threads", "0"], ["--threads"]),
-        (["train", "--threads", "100000"], ["resources.cpu: 100000: this machine has", "set at most"]),
+        (["train", "--threads", "100000"], ["resources.cpu: 100000: this process may use", "set at most"]),
         (["train", "--device", "cpu", "--set", "precision=tf32"], ["precision is tf32", "use fp32 or bf16 on the cpu"]),
         (["run", "quickstart", "--set", "precision=tf32"], ["precision is tf32", "use fp32 or bf16 on the cpu"]),
         (["validate", "quickstart", "--set", "space.precision={choice: [fp32, tf32]}"], ["precision is tf32"]),
@@ -115,7 +115,13 @@ UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 trai
         (["train", *SMALL, "--set", "epochs=1", "--dir", "/proc/nothing"], ["--dir /proc/nothing"]),
         (["train", *SMALL, "--set", "epochs=1", "--dir", "x" * 300], ["name too long"]),
         (["show", "x" * 300], ["no such file"]),
-        (["gaps", "nowhere"], ["nowhere is not a folder"]),
+        (["gaps", "nowhere"], ["nowhere is not there"]),
+        (["resume", "studies/typo"], ["studies/typo is not there"]),
+        (["status", "nowhere"], ["nowhere is not there"]),
+        (["confirm", "x" * 300], ["name too long"]),
+        (["wandb", "sync", "nowhere"], ["nowhere is not there"]),
+        (["gaps", "~nobodyx/study"], ["~nobodyx", "whole path"]),
+        (["train", *SMALL, "--dir", "/dev/null"], ["--dir /dev/null: is a file"]),
         (["gaps", "."], ["holds no study"]),
         (["export", ".", "--format", "xlsx"], ["--format"]),
         (["report", "."], ["holds no study"]),
@@ -170,6 +176,42 @@ def test_cuda_is_refused_where_there_is_none(run: Callable[..., Done]) -> None:
     done = run("train", *SMALL, "--device", "cuda")
     assert done.returncode == 2
     assert "torch finds no CUDA device; use --device cpu" in done.stderr
+
+
+def test_a_home_is_meant_where_the_shell_leaves_it_alone(
+    run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me" / "mine.yaml").write_text(run("show", "quickstart").stdout)
+    assert run("validate", "~/mine.yaml").returncode == 0
+    assert "me/study is not there" in run("resume", "~/study").stderr
+    assert "me/study is not there" in run("gaps", "~/study").stderr
+    done = run("train", *SMALL, "--set", "epochs=1", "--no-report", "--dir=~/my study")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "me" / "my study" / FILENAME).is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["me"]
+
+
+def test_a_folder_that_is_not_there_names_one_that_may_be_meant(run: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "studies" / "quickstart-20260101-120000").mkdir(parents=True)
+    for verb in ("resume", "status", "confirm", "gaps", "report"):
+        done = run(verb, "studies/quickstrat-20260101-120000")
+        assert done.returncode == 2
+        assert "did you mean studies/quickstart-20260101-120000?" in done.stderr
+    assert len(list((tmp_path / "studies").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_ends_a_study_in_good_order(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "study", "train", *SMALL, "--set", "epochs=5000", "--dir", "my study"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rows(tmp_path / "my study" / FILENAME, process)
+        os.kill(process.pid, signal.SIGHUP)
+        os.kill(process.pid, signal.SIGHUP)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Go on with: filter-study resume 'my study'" in stderr
 
 
 @pytest.mark.slow
