@@ -21,7 +21,7 @@ def suggest(trial: optuna.Trial, space: Space, fixed: Values) -> dict[str, Any]:
         if parameter.choice is not None:
             values[key] = trial.suggest_categorical(key, parameter.choice)
         elif parameter.integer is not None:
-            values[key] = trial.suggest_int(key, *parameter.integer)
+            values[key] = parameter.whole(trial.suggest_int(key, *parameter.whole_bounds))
         else:
             low, high = parameter.bounds
             values[key] = trial.suggest_float(key, low, high, log=parameter.loguniform is not None)
@@ -43,6 +43,6 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.choice is not None:
         return CategoricalDistribution(parameter.choice)
     if parameter.integer is not None:
-        return IntDistribution(*parameter.integer)
+        return IntDistribution(*parameter.whole_bounds)
     low, high = parameter.bounds
     return FloatDistribution(low, high, log=parameter.loguniform is not None)

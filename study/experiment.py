@@ -7,18 +7,17 @@ in the file is its name everywhere.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Self, cast, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Self, cast, get_args, get_origin
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
-from trainables import documents
+from trainables import documents, fields
 from trainables.config import ADJUSTABLE, DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
 from trainables.errors import UserError
 
@@ -58,6 +57,11 @@ class Search(Frozen):
         (), description="configurations to try first, as keys that differ; with search.name points the only ones"
     )
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("points")
+    @classmethod
+    def _values_are_those_that_a_configuration_holds(cls, points: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:
+        return tuple({key: fields.held(key, value) for key, value in point.items()} for point in points)
 
     @model_validator(mode="after")
     def _trials_are_known(self) -> Self:
@@ -229,23 +233,24 @@ def built_in() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in BUILT_IN.iterdir() if path.name.endswith(".yaml"))
 
 
-def load(source: str, overrides: Iterable[str] = (), smoke: bool = False) -> Experiment:
+def load(source: str, overrides: Iterable[str] = (), smoke: bool = False, begun: bool = False) -> Experiment:
     """The experiment ``source``: a built-in name or a YAML file, with ``overrides`` of the form ``key=value``.
 
-    With ``smoke``, the keys of its section of that name are set first.
+    With ``smoke``, the keys of its section of that name are set first. ``begun`` as for :func:`from_document`.
 
     Raises:
         ExperimentError: with every error at once.
     """
     name, text = _read(source)
     document = _parse(text, source)
-    shortened = document.get("smoke") if smoke else None
-    if smoke and not isinstance(shortened, dict):
-        raise ExperimentError(source, ["--smoke: the experiment has no section smoke with the keys to set"])
-    first = [f"{key}={json.dumps(value)}" for key, value in (shortened or {}).items()]
-    errors, pinned = _override(document, [*first, *overrides])
+    sections = {key: value for key, value in document.items() if key in STUDY_SECTIONS}
+    document = sections | nest(_trial(document, source))
+    errors: list[str] = []
+    settings = _smoke(document, source) if smoke else []
+    settings += _stated(overrides, errors)
+    pinned = _set(document, settings, errors)
     try:
-        experiment = from_document(name, document, pinned)
+        experiment = from_document(name, document, pinned, begun)
     except ExperimentError as error:
         raise ExperimentError(source, errors + error.errors) from None
     if errors:
@@ -253,18 +258,19 @@ def load(source: str, overrides: Iterable[str] = (), smoke: bool = False) -> Exp
     return experiment
 
 
-def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str] = ()) -> Experiment:
+def from_document(
+    name: str, document: Mapping[str, Any], pinned: Collection[str] = (), begun: bool = False
+) -> Experiment:
     """The experiment that a parsed YAML document describes; keys in ``pinned`` are taken out of its space.
+
+    A study that has ``begun`` goes on although its space has a few configurations that cannot be: these will fail.
 
     Raises:
         ExperimentError: with every error at once.
     """
     sections = {key: value for key, value in document.items() if key in STUDY_SECTIONS}
     errors: list[str] = []
-    try:
-        trial = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ExperimentError(name, [f"the settings are not sections with named keys: {error}"]) from None
+    trial = _trial(document, name)
     space = _space(sections.pop("space", None) or {}, errors)
     space = _unpinned(space, trial, pinned)
     sections.setdefault("search", {})
@@ -273,13 +279,22 @@ def from_document(name: str, document: Mapping[str, Any], pinned: Collection[str
     except ValidationError as error:
         errors += describe(error, Experiment)
         experiment = None
-    errors += _trial_errors(trial, space, experiment.search.points if experiment else ())
+    errors += _trial_errors(trial, space, experiment.search.points if experiment else (), begun)
     if errors or experiment is None:
         raise ExperimentError(name, errors)
-    errors = _clashes(experiment)
+    errors = [*_clashes(experiment), *([] if begun else _twins(experiment))]
     if errors:
         raise ExperimentError(name, errors)
     return experiment
+
+
+def _trial(document: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The dotted keys of a configuration that the document sets, each value as a configuration holds it."""
+    try:
+        trial = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ExperimentError(source, [f"the settings are not sections with named keys: {error}"]) from None
+    return {key: fields.held(key, value) for key, value in trial.items()}
 
 
 def _clashes(experiment: Experiment) -> list[str]:
@@ -313,6 +328,17 @@ def _clashes(experiment: Experiment) -> list[str]:
     if experiment.seeds > 1 and ("seed" in experiment.space or any("seed" in point for point in search.points)):
         errors.append(f"seeds: {experiment.seeds}: seed is searched too; leave out one of them")
     return errors
+
+
+def _twins(experiment: Experiment) -> list[str]:
+    """The points that would run the comparison of another point again, bit by bit."""
+    points = [TrialConfig.from_dotted(point) for point in experiment.points]
+    return [
+        f"search.points: number {place + 1} is the same comparison as number {points.index(point) + 1}; leave one out "
+        "(seeds has several comparisons of each configuration)"
+        for place, point in enumerate(points)
+        if point in points[:place]
+    ]
 
 
 def _metric_errors(experiment: Experiment) -> list[str]:
@@ -366,14 +392,6 @@ def _sampler_errors(experiment: Experiment) -> list[str]:
             if key in whole and not parameter.contains(whole[key]):
                 where = "" if key in point else ", as the file sets it,"
                 errors.append(f"search.points: {key}: {whole[key]!r}{where} is not in the space")
-    for corner in experiment.corners():
-        held = TrialConfig.from_dotted(corner).to_dotted()
-        errors += [
-            f"space.{key}: {corner[key]!r} is held as {held.get(key)!r}, so that a resumed search would not know it; "
-            "search for what is held, or use search.name random"
-            for key in sorted(experiment.space.keys() & corner.keys())
-            if key not in held or held[key] != corner[key]
-        ]
     if search.sampler == "cmaes":
         unfit = [key for key, parameter in experiment.space.items() if parameter.choice is not None or parameter.when]
         if unfit:
@@ -454,9 +472,19 @@ def _unpinned(space: Space, trial: Mapping[str, Any], pinned: Collection[str]) -
 
 def _settings(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
     """The file's settings, and the defaults that a condition looks at."""
-    looked_at = {key for parameter in space.values() for key in parameter.when} - space.keys()
-    defaults = TrialConfig().to_dotted()
-    return {key: defaults[key] for key in sorted(looked_at & defaults.keys())} | dict(trial)
+    return _looked_at(trial, space) | dict(trial)
+
+
+def _looked_at(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """The defaults that a condition looks at: what the file's own comparison holds where nothing is set or searched."""
+    keys = {key for parameter in space.values() for key in parameter.when} - space.keys() - trial.keys()
+    if not keys:
+        return {}
+    try:
+        defaults = TrialConfig.from_dotted(trial).to_dotted()
+    except ValueError:  # which is told elsewhere
+        defaults = TrialConfig().to_dotted()
+    return {key: defaults[key] for key in sorted(keys & defaults.keys())}
 
 
 def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
@@ -495,7 +523,7 @@ def _space(section: Any, errors: list[str]) -> Space:
             errors.append(f"space.{key}: a key must be the dotted name of a setting")
             continue
         try:
-            own[key] = Parameter.model_validate(value)
+            own[key] = domains.domain(key, value)
         except ValidationError as error:
             errors += describe(error, Parameter, f"space.{key}")
     try:
@@ -505,24 +533,63 @@ def _space(section: Any, errors: list[str]) -> Space:
         return {}
 
 
-def _trial_errors(trial: Mapping[str, Any], space: Space, points: Iterable[Mapping[str, Any]]) -> list[str]:
+def _trial_errors(
+    trial: Mapping[str, Any], space: Space, points: Iterable[Mapping[str, Any]], begun: bool
+) -> list[str]:
     """What is wrong with the settings themselves, or with any configuration that the search can propose."""
-    fixed = _fixed(trial, space)
+    fixed, settings, defaults = _fixed(trial, space), _settings(trial, space), _looked_at(trial, space)
     try:
-        settings = _settings(trial, space)
         tried = [domains.complete(space, settings, point) for point in points]
-        candidates = [dict(trial), *tried, *domains.corners(space, fixed, Random(0))]
+        corners = list(domains.corners(space, fixed, Random(0)))
+        others = [] if begun else domains.candidates(space, fixed, Random(0))
     except SpaceError as error:
         return [f"space: {error}"]
-    errors: list[str] = []
-    for candidate in candidates:
-        try:
-            TrialConfig.from_dotted(candidate)
-        except ValidationError as error:
-            errors += describe(error, TrialConfig)
-        except ValueError as error:
-            errors.append(str(error))
+    errors = [line for candidate in (trial, *tried) for line in _refusal(candidate)]
+    for candidate in (*corners, *others):
+        known = {line.partition(":")[0] for line in errors}
+        new = [line for line in _refusal(_without(candidate, defaults)) if line.partition(":")[0] not in known]
+        errors += [line + _drawn(line.partition(":")[0], space, candidate) for line in new]
+    if errors or begun:
+        return errors
+    return [line for candidate in (*tried, *corners) for line in _unheld(candidate, space, defaults)]
+
+
+def _refusal(values: Mapping[str, Any]) -> list[str]:
+    """Why the values are no configuration."""
+    try:
+        TrialConfig.from_dotted(values)
+    except ValidationError as error:
+        return describe(error, TrialConfig)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def _drawn(place: str, space: Space, values: Mapping[str, Any]) -> str:
+    """What a search has drawn for a section whose values do not suit one another; nothing for a single value."""
+    section = "" if place == "experiment" else f"{place}."
+    drawn = [f"{key} {values[key]!r}" for key in space if key in values and key.startswith(section)]
+    if not drawn or fields.kinds(place):
+        return ""
+    return f"; the search can propose {', '.join(drawn)}: leave out a value, or give a key a condition (when)"
+
+
+def _unheld(values: Mapping[str, Any], space: Space, defaults: Mapping[str, Any]) -> list[str]:
+    """Where a configuration holds something else than what is searched for, or what a condition looks at."""
+    held = TrialConfig.from_dotted(_without(values, defaults)).to_dotted()
+    looked_at = {key for parameter in space.values() for key in parameter.when}
+    errors = []
+    for key in sorted((space.keys() | looked_at) & values.keys()):
+        if key in defaults and held.get(key) != values[key]:
+            errors.append(f"space: a condition looks at {key}, whose default differs between configurations; set {key}")
+        elif held.get(key) != values[key]:
+            where = f"space.{key}" if key in space else key
+            errors.append(f"{where}: {values[key]!r} is held as {held.get(key)!r}; say what is held")
     return errors
+
+
+def _without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> list[str]:
@@ -531,7 +598,9 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
     for item in error.errors():
         location = item["loc"]
         tagged = location and location[0] in ("optimizer", "schedule")  # then the second part names the union's member
-        path = [*location[:1], *location[2:]] if tagged else location
+        path = [*location[:1], *location[2:]] if tagged else list(location)
+        if fields.kinds(".".join(map(str, path[:-1]))):  # then the last part names the member of a value's union
+            path.pop()
         where = ".".join(filter(None, (prefix, *map(str, path)))) or "experiment"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
@@ -549,8 +618,16 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
         elif isinstance(item["input"], Mapping | Frozen):
             lines.append(f"{where}: {message}")
         else:
-            lines.append(f"{where}: {item['input']!r}: {message[0].lower()}{message[1:]}")
+            number = item["type"] == "string_type" and isinstance(item["input"], bool | int | float)
+            quotes = "; put it in quotes" if number else ""
+            lines.append(f"{where}: {_short(item['input'])}: {message[0].lower()}{message[1:]}{quotes}")
     return lines
+
+
+def _short(value: Any) -> str:
+    """The value, or its ends where it is too long for a line."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:60]}…{text[-20:]}"
 
 
 def _holder(annotation: Any, location: Sequence[int | str]) -> type[Frozen]:
@@ -566,20 +643,45 @@ def _holder(annotation: Any, location: Sequence[int | str]) -> type[Frozen]:
     return _holder(next(m for m in members if head in get_args(m.model_fields["name"].annotation)), rest)
 
 
-def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[str], set[str]]:
-    """Apply ``key=value`` to the document; the errors, and the keys that were set."""
-    errors: list[str] = []
-    keys: set[str] = set()
+class _Setting(NamedTuple):
+    """A key that is set over what the file says, and where that is said."""
+
+    where: str
+    key: str
+    value: Any
+
+
+def _smoke(document: Mapping[str, Any], source: str) -> list[_Setting]:
+    section = document.get("smoke")
+    if not isinstance(section, Mapping):
+        raise ExperimentError(source, ["--smoke: the experiment has no section smoke with the keys to set"])
+    return [_Setting(f"smoke.{key}", key, value) for key, value in section.items()]
+
+
+def _stated(overrides: Iterable[str], errors: list[str]) -> list[_Setting]:
+    """What ``key=value`` says, one after the other."""
+    settings: list[_Setting] = []
     for override in overrides:
         key, equals, text = (part.strip() for part in override.partition("="))
+        where = f"--set {override}"
         if not equals or not key:
-            errors.append(f"--set {override}: must be key=value, such as --set optimizer.lr=0.1")
-            continue
-        try:
-            value = documents.parse(text)
-        except documents.DocumentError as error:
-            errors.append(f"--set {override}: {error}")
-            continue
+            errors.append(f"{where}: must be key=value, such as --set optimizer.lr=0.1")
+        elif not text:
+            errors.append(f"{where}: has no value; write {key}=null for none, {key}=\"''\" for an empty text")
+        elif any(setting.key == key for setting in settings):
+            errors.append(f"{where}: {key} is set twice; leave one out")
+        else:
+            try:
+                settings.append(_Setting(where, key, documents.parse(text)))
+            except documents.DocumentError as error:
+                errors.append(f"{where}: {str(error).removeprefix('line 1: ')}")
+    return settings
+
+
+def _set(document: dict[str, Any], settings: Iterable[_Setting], errors: list[str]) -> set[str]:
+    """Apply the settings to the document; the keys that were set."""
+    keys: set[str] = set()
+    for where, key, value in settings:
         *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
         node: Any = document
         for part in path:
@@ -588,14 +690,14 @@ def _override(document: dict[str, Any], overrides: Iterable[str]) -> tuple[list[
                     node[part] = {}
                 node = node[part]
         if not isinstance(node, dict):
-            errors.append(f"--set {override}: {'.'.join(path)} is a value, not a section")
+            errors.append(f"{where}: {'.'.join(path)} is a value, not a section")
             continue
         node[leaf] = value
         keys.add(key)
     for section in ("optimizer", "schedule"):
         if f"{section}.name" in keys:
             _drop_foreign(document[section], section, keys)
-    return errors, keys
+    return keys
 
 
 def _drop_foreign(values: dict[str, Any], section: str, set_keys: Collection[str]) -> None:

@@ -197,12 +197,12 @@ def reopen(folder: Path, overrides: Sequence[str] = (), more: int = 0) -> Experi
     ]
     if errors:
         raise ExperimentError(str(folder), errors)
-    experiment = load(str(folder / EXPERIMENT), overrides)
+    experiment = load(str(folder / EXPERIMENT), overrides, begun=True)
     search = experiment.search
     if more and search.trials is None:
         raise ExperimentError(str(folder), [f"--add-trials {more}: search.name {search.name} has run every point"])
     if more and search.trials is not None:
-        experiment = load(str(folder / EXPERIMENT), [*overrides, f"search.trials={search.trials + more}"])
+        experiment = load(str(folder / EXPERIMENT), [*overrides, f"search.trials={search.trials + more}"], begun=True)
     return experiment.model_copy(update={"name": manifest.read(folder).get("name", experiment.name)})
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -23,6 +24,33 @@ class Frozen(BaseModel):
     """An immutable model that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """Pydantic would take true for 1; the word it refuses, with the key."""
+        true = {k: v for k, v in values.items() if isinstance(v, bool)} if isinstance(values, Mapping) else {}
+        if not true:
+            return values
+        kinds = {key: leaves(field.annotation) for key, field in cls.model_fields.items() if key in true}
+        return {**values, **{key: str(true[key]).lower() for key, kind in kinds.items() if numeric(kind)}}
+
+
+def leaves(annotation: Any) -> frozenset[type]:
+    """The types of the values that an annotation admits: those of a union, of literals, of None."""
+    members = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return frozenset(map(type, members))
+    if get_origin(annotation) is Annotated:
+        return leaves(members[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return frozenset().union(*map(leaves, members))
+    return frozenset({get_origin(annotation) or annotation})
+
+
+def numeric(kinds: Collection[type]) -> bool:
+    """Whether values of these types include numbers, and true and false are not among them."""
+    return bool not in kinds and (int in kinds or float in kinds)
 
 
 class DatasetConfig(Frozen):

@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search_spaces.domains import (
+    FEW,
+    MANY,
     Parameter,
     SpaceError,
+    candidates,
     combined,
     complete,
     corners,
+    domain,
     grid,
     merge,
     ordered,
@@ -34,7 +38,17 @@ CONDITIONAL = space(
         ({"uniform": [1, 1]}, "lower and a higher bound"),
         ({"integer": [5, 2]}, "lower and a higher bound"),
         ({"loguniform": [0, 1]}, "above 0"),
-        ({"choice": [1, 2, 1]}, "twice"),
+        ({"choice": [1, 2, 1]}, "choice names a value twice: 1"),
+        ({"choice": [1, 1.0]}, "twice"),
+        ({"choice": [True, 1]}, "twice"),
+        ({"uniform": [0, math.inf]}, "must be two finite numbers"),
+        ({"loguniform": [math.nan, 1]}, "must be two finite numbers"),
+        ({"uniform": [False, 1]}, "must be two finite numbers"),
+        ({"integer": [1, True]}, "must be two finite numbers"),
+        ({"integer": [1.5, 8]}, "must be two whole numbers"),
+        ({"integer": ["1", "8"]}, "must be two finite numbers"),
+        ({"uniform": [0, 1, 2]}, "must be a list of two numbers"),
+        ({"uniform": 1}, "must be a list of two numbers"),
         ({"choice": []}, "at least 1"),
         ({"choice": [1, [2]]}, "a list of numbers, words"),
         ({"choice": "SGD"}, "a list of numbers, words"),
@@ -64,8 +78,56 @@ def test_log_uniform_draws_are_even_in_the_logarithm() -> None:
     assert abs(below / 4000 - 0.5) < 0.03
 
 
-def test_a_choice_of_true_and_1_keeps_both() -> None:
-    assert Parameter.model_validate({"choice": [True, 1]}).choice == (True, 1)
+@pytest.mark.parametrize(
+    ("key", "stated", "read"),
+    [
+        ("batch_size", {"choice": ["64", 128.0]}, Parameter(choice=(64, 128))),
+        ("batch_size", {"integer": [8.0, "64"]}, Parameter(integer=(8, 64))),
+        ("optimizer.lr", {"choice": [1, "0.1"]}, Parameter(choice=(1.0, 0.1))),
+        ("optimizer.lr", {"integer": [1, 3]}, Parameter(integer=(1.0, 3.0))),
+        ("optimizer.nesterov", {"choice": ["yes", 0]}, Parameter(choice=(True, False))),
+        ("arms.mine.raw_batch_size", {"choice": ["adaptive", "64", None]}, Parameter(choice=("adaptive", 64, None))),
+        (
+            "seed",
+            {"choice": [0], "when": {"dataset.classes": 10.0}},
+            Parameter(choice=(0,), when={"dataset.classes": (10,)}),
+        ),
+        ("batch_size", {"choice": ["many", 0]}, Parameter(choice=("many", 0))),  # the configuration says why it is none
+    ],
+)
+def test_a_domain_has_the_values_that_a_configuration_holds(key: str, stated: Any, read: Parameter) -> None:
+    found = domain(key, stated)
+    assert (found, repr(found)) == (read, repr(read))  # 1 == 1.0 == True, but not their texts
+
+
+@pytest.mark.parametrize(
+    ("key", "stated", "message"),
+    [
+        ("batch_size", {"choice": [64, "64"]}, "choice names a value twice: 64"),
+        ("optimizer.lr", {"choice": ["0.1", 0.1]}, "choice names a value twice: 0.1"),
+        ("optimizer.nesterov", {"choice": ["true", 1]}, "choice names a value twice: true"),
+        ("batch_size", {"uniform": [16, 64]}, r"takes whole numbers; use integer: \[16, 64\], or choice"),
+        ("arms.mine.raw_batch_size", {"loguniform": [16.5, 64.5]}, r"use integer: \[17, 64\], or choice"),
+        ("model.name", {"integer": [0, 1]}, "integer draws numbers, which model.name does not take; use choice"),
+        ("optimizer.nesterov", {"integer": [0, 1]}, "draws numbers, which optimizer.nesterov does not take"),
+        ("seed", {"choice": [0], "when": {"optimizer.name": "Adamm"}}, "optimizer.name: 'Adamm': should be 'SGD' or"),
+        ("seed", {"choice": [0], "when": {"dataset.classes": [2, True]}}, "dataset.classes: True: should be a number"),
+    ],
+)
+def test_a_domain_that_its_key_does_not_take_is_refused(key: str, stated: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        domain(key, stated)
+
+
+def test_whole_numbers_of_a_key_that_takes_fractions_are_floats_everywhere() -> None:
+    factor, rng = domain("arms.mine.power", {"integer": [1, 3]}), Random(0)
+    values = [
+        factor.draw(rng),
+        factor.near(2.0, rng),
+        *(p["arms.mine.power"] for p in grid({"arms.mine.power": factor}, {})),
+    ]
+    assert [type(value) for value in values] == [float] * 5
+    assert [factor.contains(value) for value in (2.0, 2, 2.5, 4.0)] == [True, False, False, False]
 
 
 def test_merging_spaces_refuses_a_key_that_stands_twice() -> None:
@@ -161,6 +223,29 @@ def test_what_goes_wrong_between_keys_shows_in_their_combined_extremes() -> None
     }
     assert len({c["optimizer.lr"] for c in found}) == 1
     assert len(found) == 4 * 5
+
+
+def test_candidates_are_every_combination_where_these_are_few() -> None:
+    few = space(
+        optimizer__momentum={"uniform": [0.1, 0.9], "when": {"optimizer.name": "SGD"}},
+        optimizer__name={"choice": ["SGD", "Adam"]},
+        epochs={"integer": [1, FEW]},
+    )
+    found = candidates(few, {"seed": 3}, Random(0))
+    momenta = {values.get("optimizer.momentum") for values in found}
+    assert {0.1, 0.9, None} < momenta
+    assert all(("optimizer.momentum" in values) == (values["optimizer.name"] == "SGD") for values in found)
+    combinations = {(values["epochs"], values.get("optimizer.momentum")) for values in found}
+    assert len(found) == len(combinations) == FEW * len(momenta)
+    assert all(values["seed"] == 3 for values in found)
+
+
+def test_candidates_are_a_sample_where_there_are_many_with_the_bounds_in_it() -> None:
+    many = space(**{name: {"integer": [0, 10**6]} for name in "abcdef"})
+    found = candidates(many, {}, Random(0))
+    assert len(found) == MANY
+    assert all({0, 10**6} < {values[key] for values in found} for key in many)
+    assert found == candidates(many, {}, Random(0))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from optuna import Trial, create_study
+from optuna.samplers import RandomSampler
 
+from search_spaces import domains
+from search_spaces.convert import suggest
 from search_spaces.domains import Parameter
 from study.experiment import ExperimentError, built_in, from_document, load
 from study.preflight import runtime
@@ -263,7 +270,13 @@ CLASHES = [
     ),
     ({"seeds": 0}, "seeds: 0: input should be greater than 0"),
     (optuna(points=[{"optimizer.lr": 0.5}]), "search.points: optimizer.lr: 0.5 is not in the space"),
-    (optuna(points=[{"optimizer.lr": "0.05"}]), "search.points: optimizer.lr: '0.05' is not in the space"),
+    (optuna(points=[{"optimizer.lr": "1/2"}]), "optimizer.lr: '1/2': input should be a valid number"),
+    (
+        {"search": {"name": "points", "points": [{"batch_size": 8}, {}, {"batch_size": "8"}]}, "space": {}},
+        "search.points: number 3 is the same comparison as number 1; leave one out",
+    ),
+    ({"wandb": {"project": 2024}}, "wandb.project: 2024: input should be a valid string; put it in quotes"),
+    ({"seeds": True}, "seeds: 'true': input should be a valid integer"),
     (
         optuna(points=[{"optimizer.lr": 0.05}, {"batch_size": 8}]),
         "search.points: batch_size is not searched; leave it out, or use search.name points",
@@ -445,7 +458,7 @@ def test_the_scheduler_looks_at_the_objective_where_nothing_else_is_said() -> No
             {"search": {"name": "points", "points": [{}, {"arms.epochwise.granularity": "epoch"}]}, "space": {}},
             *(2, 2, 20 * 2 + 20 * 3),
         ),
-        ({"search": {"name": "random", "trials": 2, "points": [{"epochs": 30}] * 3}}, 2, 2, 2 * 30 * 2),
+        ({"search": {"name": "random", "trials": 2, "points": [{"epochs": 30}, {"epochs": 29}, {}]}}, 2, 2, 2 * 30 * 2),
         ({"search": {"trials": 4, "points": [{"seed": 3}]}, "epochs": 7}, None, 4, 4 * 7 * 2),
     ],
 )
@@ -469,7 +482,7 @@ def test_points_stand_before_the_draws_of_a_random_search() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_the_first_draws_of_a_random_search_are_the_same_however_many_there_are(
     one: int, other: int, seed: int
 ) -> None:
@@ -558,3 +571,231 @@ def test_a_key_that_is_set_and_searched_is_not_shared() -> None:
     experiment = from_document("x", document)
     assert "batch_size" not in experiment.fixed
     assert experiment.trial["batch_size"] == 8
+
+
+LOOSE: dict[str, Any] = {
+    "batch_size": "8",
+    "dataset": {"classes": 10.0},
+    "optimizer": {"lr": 1, "nesterov": "yes"},
+    "space": {
+        "batch_size": {"choice": ["16", 32.0], "when": {"dataset.classes": "10", "optimizer.nesterov": 1}},
+        "optimizer.lr": {"choice": ["0.5", 1], "when": {"batch_size": [16.0]}},
+    },
+    "search": {"name": "random", "trials": 9, "points": [{"batch_size": "16", "optimizer.lr": 1}]},
+}
+STRICT: dict[str, Any] = {
+    "batch_size": 8,
+    "dataset": {"classes": 10},
+    "optimizer": {"lr": 1.0, "nesterov": True},
+    "space": {
+        "batch_size": {"choice": [16, 32], "when": {"dataset.classes": 10, "optimizer.nesterov": True}},
+        "optimizer.lr": {"choice": [0.5, 1.0], "when": {"batch_size": 16}},
+    },
+    "search": {"name": "random", "trials": 9, "points": [{"batch_size": 16, "optimizer.lr": 1.0}]},
+}
+
+
+def test_a_value_is_what_a_configuration_holds_however_it_is_written() -> None:
+    loose, strict = (from_document("x", {**HEAD, **document}) for document in (LOOSE, STRICT))
+    assert repr(loose) == repr(strict)
+    assert repr(loose.configurations) == repr(strict.configurations)
+    assert {values["batch_size"] for values in loose.configurations or ()} == {16, 32}
+    for values in loose.configurations or ():
+        held = TrialConfig.from_dotted(values).to_dotted()
+        assert {key: repr(value) for key, value in values.items()} == {key: repr(held[key]) for key in values}
+
+
+def test_a_default_that_a_condition_looks_at_is_that_of_the_files_own_settings() -> None:
+    document = {
+        **HEAD,
+        "optimizer": {"name": "Adam"},
+        "dataset": {"name": "cifar10"},
+        "space": {
+            "batch_size": {"choice": [8, 16], "when": {"optimizer.lr": 0.001}},
+            "epochs": {"choice": [1, 2], "when": {"augmentation": "none"}},
+        },
+        "search": {"name": "grid"},
+    }
+    configs = [TrialConfig.from_dotted(values) for values in from_document("x", document).configurations or ()]
+    assert [(config.batch_size, config.epochs) for config in configs] == [(8, 300), (16, 300)]
+    assert {(config.optimizer.lr, config.augmentation) for config in configs} == {(0.001, "thesis")}
+
+
+UNFIT = [
+    (
+        {"batch_size": {"uniform": [16, 64]}},
+        {},
+        "space.batch_size: uniform draws fractions, and batch_size takes whole",
+    ),
+    ({"optimizer.lr": {"uniform": [0, 1]}}, {}, "optimizer.lr: 0.0: input should be greater than 0"),
+    (
+        {"optimizer.momentum": {"uniform": [0, 0.9]}, "optimizer.nesterov": {"choice": [False, True]}},
+        {},
+        "optimizer: nesterov needs a momentum above 0; the search can propose optimizer.momentum 0.0, "
+        "optimizer.nesterov True: leave out a value, or give a key a condition (when)",
+    ),
+    (
+        {"arms.filtered.k": {"integer": [2, 10]}},
+        {"arms": {"filtered": {"selector": "q_split", "k": 4}}},
+        "arms.filtered: k must be a multiple of buckets: 3 samples are not 2 equal parts; the search can propose "
+        "arms.filtered.k 3",
+    ),
+    (
+        {"arms.filtered.k": {"integer": [2, 1000]}},
+        {"arms": {"filtered": {"selector": "q_split", "k": 4}}},
+        "arms.filtered: k must be a multiple of buckets",
+    ),
+    (
+        {"dataset.name": {"choice": ["mnist5k", "cifar10"]}, "augmentation": {"choice": ["none", "standard"]}},
+        {},
+        "experiment: augmentation 'standard' is for colour pictures",
+    ),
+    (
+        {
+            "arms.filtered.selector": {"choice": ["all", "top_q"]},
+            "arms.filtered.filter": {"choice": ["none", "hard"]},
+            "optimizer.lr": {"loguniform": [0.01, 0.1]},
+            "batch_size": {"choice": [8, 16, 32, 64]},
+            "seed": {"integer": [0, 9]},
+        },
+        {},
+        "arms.filtered: with neither filter nor selector nothing is selected",
+    ),
+    ({"augmentation": {"choice": [None, "none"]}}, {}, "space.augmentation: None is held as 'none'; say what is held"),
+    (
+        {"dataset.name": {"choice": ["mnist5k", "cifar10"]}, "seed": {"choice": [1], "when": {"augmentation": "none"}}},
+        {},
+        "space: a condition looks at augmentation, whose default differs between configurations; set augmentation",
+    ),
+]
+
+
+@pytest.mark.parametrize("search", [{"name": "random", "trials": 3}, {"trials": 3}])
+@pytest.mark.parametrize(("space", "settings", "message"), UNFIT)
+def test_a_space_with_a_value_that_cannot_be_is_refused(
+    space: dict[str, Any], settings: dict[str, Any], message: str, search: dict[str, Any]
+) -> None:
+    found = errors({**HEAD, **settings, "space": space, "search": search})
+    assert any(error.startswith(message) for error in found), found
+
+
+def test_a_study_that_has_begun_goes_on_with_what_a_check_would_refuse_today() -> None:
+    points = [{"arms.filtered.k": 4}, {"arms.filtered.k": 4}]
+    document = {
+        **HEAD,
+        "arms": {"filtered": {"selector": "q_split", "k": 4}},
+        "space": {"arms.filtered.k": {"integer": [2, 10]}},
+        "search": {"name": "random", "trials": 3, "points": points},
+    }
+    assert errors(document)[0].startswith("arms.filtered: k must be a multiple of buckets")
+    assert errors({**document, "space": RATE})[0].startswith("search.points: number 2 is the same comparison")
+    assert from_document("x", document, begun=True).trials == 3
+
+
+NUMBERS = st.sampled_from([0, 1e-3, 0.1, "0.1", 0.5, 0.9, 1, 2, 3, 4.0, "4", 6, 8, 10, 12, 100])
+WORDS = {
+    "optimizer.name": ["SGD", "Adam", "AdamW"],
+    "optimizer.nesterov": [True, False, "yes", 0],
+    "dataset.name": ["mnist5k", "cifar10"],
+    "augmentation": ["none", "standard", None],
+    "arms.filtered.selector": ["all", "top_q", "q_split"],
+    "arms.filtered.filter": ["none", "hard", "soft"],
+    "arms.filtered.granularity": ["epoch", "batch", "epoch+batch"],
+}
+NUMERIC = ["batch_size", "optimizer.lr", "optimizer.momentum", "arms.filtered.k", "arms.filtered.buckets", "epochs"]
+
+
+@st.composite
+def spaces_of_real_keys(draw: st.DrawFn) -> dict[str, Any]:
+    keys = draw(st.lists(st.sampled_from([*WORDS, *NUMERIC]), min_size=1, max_size=4, unique=True))
+    space: dict[str, Any] = {}
+    for key in keys:
+        values = st.sampled_from(WORDS[key]) if key in WORDS else NUMBERS
+        kind = "choice" if key in WORDS else draw(st.sampled_from(["choice", "uniform", "loguniform", "integer"]))
+        size = (1, 3) if kind == "choice" else (2, 2)
+        stated = draw(st.lists(values, min_size=size[0], max_size=size[1], unique_by=str))
+        space[key] = {kind: stated if kind == "choice" else sorted(stated, key=float)}
+        earlier = [other for other in space if other in WORDS and other != key]
+        if earlier and draw(st.booleans()):
+            other = draw(st.sampled_from(earlier))
+            space[key]["when"] = {other: draw(st.sampled_from(WORDS[other]))}
+    return space
+
+
+@given(spaces_of_real_keys(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+def test_whatever_is_drawn_from_a_space_that_is_accepted_is_valid_and_held_as_it_is(
+    space: dict[str, Any], seed: int
+) -> None:
+    for arms in ({}, {"arms": {"filtered": {"selector": "q_split", "k": 4}}}):
+        with contextlib.suppress(ExperimentError):
+            experiment = from_document("x", {**HEAD, **arms, "space": space})
+            break
+    else:
+        reject()
+    rng = Random(seed)
+    drawn = [domains.sample(experiment.space, experiment.fixed, rng) for _ in range(12)]
+    drawn += [suggest(ask, experiment.space, experiment.fixed) for ask in _asked(seed, 4)]
+    for values in drawn[:4]:
+        near = {key: experiment.space[key].near(values[key], rng) for key in values.keys() & experiment.space.keys()}
+        drawn += [values | {key: value} for key, value in near.items() if not _looked_at_by(experiment.space, key)]
+    with contextlib.suppress(domains.SpaceError):
+        drawn += domains.grid(experiment.space, experiment.fixed)[:12]
+    for values in drawn:
+        held = TrialConfig.from_dotted(values).to_dotted()
+        searched = values.keys() & experiment.space.keys()
+        assert {key: repr(values[key]) for key in searched} == {key: repr(held[key]) for key in searched}
+        assert all(experiment.space[key].contains(held[key]) for key in searched)
+
+
+def _asked(seed: int, count: int) -> list[Trial]:
+    study = create_study(sampler=RandomSampler(seed=seed))
+    return [study.ask() for _ in range(count)]
+
+
+def _looked_at_by(space: Mapping[str, Parameter], key: str) -> bool:
+    return any(key in parameter.when for parameter in space.values())
+
+
+def test_a_file_may_share_what_its_sections_have_in_common(tmp_path: Path) -> None:
+    file = tmp_path / "shared.yaml"
+    file.write_text(
+        "about: {title: t, question: q}\n"
+        "arms:\n"
+        "  filtered: &ours {granularity: batch, raw_batch_size: 64}\n"
+        "  mine: {<<: *ours, filter: soft}\n"
+        "search: {trials: 1}\n"
+    )
+    arms = TrialConfig.from_dotted(load(str(file)).trial).arms
+    assert (arms["mine"].raw_batch_size, arms["mine"].filter) == (64, "soft")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=010", "--set seed=010: 010 begins with a zero; write 10, or 0o10 for an octal number"),
+        ("seed=1:30", "seed: '1:30': input should be a valid integer"),
+        ("seed=", "--set seed=: has no value; write seed=null for none, seed=\"''\" for an empty text"),
+        ("seed=true", "seed: 'true': input should be a valid integer"),
+        ("seed={a: 1, a: 2}", "--set seed={a: 1, a: 2}: set twice: a"),
+        ("storage=2024", "storage: 2024: input should be a valid string; put it in quotes"),
+    ],
+)
+def test_a_value_that_the_command_line_cannot_mean_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load("mnist_fcnet", [override])
+    (error,) = raised.value.errors
+    assert error.startswith(message)
+
+
+def test_a_key_is_set_once_on_the_command_line() -> None:
+    with pytest.raises(ExperimentError, match="--set epochs=4: epochs is set twice; leave one out"):
+        load("mnist_fcnet", ["epochs=3", "epochs=4"])
+    assert load("mnist_fcnet", ["epochs=0x10"]).trial["epochs"] == 16
+
+
+def test_the_command_line_sets_what_a_file_names_by_its_dotted_key(tmp_path: Path) -> None:
+    file = tmp_path / "dotted.yaml"
+    file.write_text("about: {title: t, question: q}\noptimizer.lr: 0.1\nsearch: {trials: 1}\n")
+    assert load(str(file), ["optimizer.lr=0.2"]).trial == {"optimizer.lr": 0.2}
+    assert load(str(file), ["optimizer.name=Adam"]).trial == {"optimizer.lr": 0.1, "optimizer.name": "Adam"}
