@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -47,12 +47,16 @@ class Pairs:
         dropped: the number of trials left out, by reason.
         at: what was compared: the final epoch, each arm's best, or a given epoch.
         clock: what the two sides have in common: a word of ``records.CLOCKS``.
+        study: whose comparisons they are; None for a frame that was made otherwise.
+        roles: the arms that were taken for ``baseline`` or ``treatment`` in the place of those that a trial names.
     """
 
     frame: pd.DataFrame
     dropped: Mapping[str, int]
     at: Literal["final", "best"] | int = "final"
     clock: str = "epochs"
+    study: Study | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 def pair(
@@ -116,7 +120,7 @@ def pair(
     frame = pd.concat([trials, pd.DataFrame(measured, index=trials.index)], axis="columns")
     frame = frame.loc[kept, ["trial_id", "number", "configuration", *keys, *measured]].reset_index(drop=True)
     dropped = Counter(str(reason) for reason in found.reasons if reason)
-    return Pairs(frame, dict(dropped.most_common()), at, clock)
+    return Pairs(frame, dict(dropped.most_common()), at, clock, study, given)
 
 
 def varied(frame: pd.DataFrame) -> list[str]:

@@ -143,6 +143,7 @@ def validate(
         f"{len(experiment.space)} keys searched.",
         soft_wrap=True,
     )
+    _tell_bias(experiment)
 
 
 @app.command()
@@ -172,6 +173,7 @@ def run(
     with folders.locked(folder), messages.kept(folder, _complain) as say:
         folders.create(folder, experiment)
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {folder}", soft_wrap=True)
+        _tell_bias(experiment)
         _run(experiment, folder, no_report, say, address=address)
 
 
@@ -386,6 +388,14 @@ def wandb_sync(folder: StudyFolder) -> None:
     with folders.locked(folder):  # what a driver is writing must not be touched
         code = sync(folder, lambda text: out.print(text, soft_wrap=True))
     raise typer.Exit(code)
+
+
+def _tell_bias(experiment: Experiment) -> None:
+    """Say what the scheduler's choice does to the gaps, where it does not look at both arms alike."""
+    from study.schedulers import bias
+
+    if said := bias(experiment):
+        err.print(said, soft_wrap=True)
 
 
 def _check(experiment: Experiment, address: str | None = None, begun: bool = False) -> None:

@@ -18,11 +18,26 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
 from trainables import documents, fields
-from trainables.config import ADJUSTABLE, DeadRun, Frozen, Objective, Recovery, TrialConfig, flatten, metric_mode, nest
+from trainables.config import (
+    ADJUSTABLE,
+    BETTER,
+    SCOPES,
+    DeadRun,
+    Frozen,
+    Objective,
+    Recovery,
+    TrialConfig,
+    flatten,
+    metric_mode,
+    nest,
+)
 from trainables.errors import UserError
+from trainables.records import EVALUATION_METRICS
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
+OBJECTIVE = "objective"
+"""The word in ``scheduler.metric`` for what the search optimizes."""
 
 
 class ExperimentError(UserError, ValueError):
@@ -85,12 +100,17 @@ class Scheduler(Frozen):
     2017, stops what is worse than the median of the running means. ``pbt``: Jaderberg et al. 2017, stops none; every
     ``interval`` epochs the worst ``quantile`` goes on from the states of the best, with settings near theirs.
 
-    What it looks at can differ from what is searched for: a run is dead where the treatment does not learn, not where
-    it loses to the baseline.
+    A rule that stops comparisons chooses which of them have a final gap. One that looks at one arm alone flatters this
+    arm, and one that looks at the gap flatters the gap. So a rule looks at the better of both arms unless told
+    otherwise, and stops what does badly in both. ``pbt`` is a search, and looks at the objective.
     """
 
     name: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
-    metric: str | None = Field(None, description="gap/METRIC or ARM/METRIC; None: the objective, if there is one")
+    metric: str | None = Field(
+        None,
+        description="better/METRIC, gap/METRIC, ARM/METRIC or objective; left out: better/METRIC in what the objective "
+        "measures, on validation data where there are some (of pbt: objective)",
+    )
     grace_period: PositiveInt = Field(1, description="epochs that every comparison gets")
     reduction_factor: int = Field(3, ge=2, description="one comparison of this many goes on at each rung")
     brackets: int = Field(3, ge=2, description="of hyperband")
@@ -98,10 +118,16 @@ class Scheduler(Frozen):
     interval: PositiveInt = Field(5, description="epochs between two changes of a population; of pbt")
     quantile: float = Field(0.25, gt=0, le=0.5, description="share that is replaced at each change; of pbt")
 
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _as_it_was(cls, metric: Any) -> Any:
+        """A metric that is set to null is the objective: so it is written in studies of earlier versions."""
+        return OBJECTIVE if metric is None else metric
+
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str | None) -> str | None:
-        if metric is not None:
+        if metric is not None and metric != OBJECTIVE:
             metric_mode(metric)
         return metric
 
@@ -182,9 +208,8 @@ class Experiment(Frozen):
     @property
     def scheduled(self) -> tuple[str, Literal["max", "min"]]:
         """The metric that the scheduler looks at (``objective`` is the search's own), and its mode."""
-        if self.scheduler.metric is None:
-            return "objective", self.objective.modes[0]
-        return self.scheduler.metric, metric_mode(self.scheduler.metric)
+        metric = self.scheduler.metric or OBJECTIVE
+        return metric, self.objective.modes[0] if metric == OBJECTIVE else metric_mode(metric)
 
     @property
     def explored(self) -> dict[str, Parameter]:
@@ -282,6 +307,7 @@ def from_document(
     errors += _trial_errors(trial, space, experiment.search.points if experiment else (), begun)
     if errors or experiment is None:
         raise ExperimentError(name, errors)
+    experiment = _with_scheduled(experiment)
     errors = [*_clashes(experiment), *([] if begun else _twins(experiment))]
     if errors:
         raise ExperimentError(name, errors)
@@ -295,6 +321,23 @@ def _trial(document: Mapping[str, Any], source: str) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ExperimentError(source, [f"the settings are not sections with named keys: {error}"]) from None
     return {key: fields.held(key, value) for key, value in trial.items()}
+
+
+def _with_scheduled(experiment: Experiment) -> Experiment:
+    """The experiment with the metric that its scheduler looks at, where the file leaves that out."""
+    scheduler = experiment.scheduler
+    if scheduler.metric is not None:
+        return experiment
+    metric = OBJECTIVE if scheduler.name == "pbt" else _symmetric(experiment)
+    return experiment.model_copy(update={"scheduler": scheduler.model_copy(update={"metric": metric})})
+
+
+def _symmetric(experiment: Experiment) -> str:
+    """What the objective measures, of the better arm, on data that are no test; accuracy where it measures a clock."""
+    columns = [metric.partition("/")[2] for metric in experiment.objective.metrics]
+    measured = [column.partition("_")[2] for column in columns]
+    statistic = next((name for name in measured if name in EVALUATION_METRICS), "accuracy")
+    return f"{BETTER}/{'validation' if _has_validation(experiment) else 'train'}_{statistic}"
 
 
 def _clashes(experiment: Experiment) -> list[str]:
@@ -345,14 +388,16 @@ def _metric_errors(experiment: Experiment) -> list[str]:
     errors = []
     arms = TrialConfig.from_dotted(experiment.corners()[0]).arms
     looked_at = [("objective", metric) for metric in experiment.objective.metrics]
-    if experiment.scheduler.metric is not None:
-        looked_at.append(("scheduler", experiment.scheduler.metric))
+    scheduler = experiment.scheduler
+    unused = scheduler.name == "none" and scheduler.metric == _symmetric(experiment)  # the default, looked at by nobody
+    if scheduler.metric not in (None, OBJECTIVE) and not unused:
+        looked_at.append(("scheduler", str(scheduler.metric)))
     for where, metric in looked_at:
         scope, _, column = metric.partition("/")
-        if scope not in ("gap", *arms):
+        if scope not in (*SCOPES, *arms):
             errors.append(
-                f"{where}.metric: {scope!r} is no arm of this experiment; set it to gap/METRIC or to a metric of "
-                f"{', '.join(arms)}"
+                f"{where}.metric: {scope!r} is no arm of this experiment; set it to "
+                f"{f'{BETTER}/METRIC, ' if where == 'scheduler' else ''}gap/METRIC or to a metric of {', '.join(arms)}"
             )
         if column.startswith("validation_") and not _has_validation(experiment):
             errors.append(
@@ -371,10 +416,10 @@ def _metric_errors(experiment: Experiment) -> list[str]:
             f"dataset.validation_fraction is 0, and evaluate.train is {_one(seldom)}; set evaluate.train to 1 or "
             "running, or hold out a validation set"
         )
-    if experiment.scheduler.name != "none" and experiment.scheduler.metric is None and len(looked_at) > 1:
+    if scheduler.name != "none" and scheduler.metric == OBJECTIVE and len(experiment.objective.metrics) > 1:
         errors.append(
-            f"scheduler.metric: is missing: {experiment.scheduler.name} needs one number, and there are several "
-            f"objectives; set it, for instance to {looked_at[0][1]}"
+            f"scheduler.metric: {OBJECTIVE}: {scheduler.name} needs one number, and there are several objectives; set "
+            f"it, for instance to {_symmetric(experiment)}"
         )
     return errors
 

@@ -15,10 +15,11 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from analysis.stopped import POPULATION, Rule
 from search_spaces.domains import Space
-from study.experiment import Experiment
+from study.experiment import OBJECTIVE, Experiment
 from study.history import Report
-from trainables.config import TrialConfig
+from trainables.config import BETTER, TrialConfig
 
 TIME = "epoch"
 RESAMPLED = 0.25
@@ -224,6 +225,25 @@ class Population(FIFOScheduler):
         trial.set_config({**trial.config, "trial": settings})
         # As Tune's own PopulationBasedTraining does it; there is no public way to start from another's checkpoint.
         trial.run_metadata.checkpoint_manager._latest_checkpoint_result = donor.latest_checkpoint_result
+
+
+def bias(experiment: Experiment) -> str | None:
+    """What choosing by ``scheduler.metric`` does to the gaps; None where nothing is chosen, or by both arms alike."""
+    name, (metric, _) = experiment.scheduler.name, experiment.scheduled
+    rule = Rule(name, experiment.objective.metrics[0] if metric == OBJECTIVE else metric)
+    if name == "none" or rule.metric.startswith(f"{BETTER}/"):
+        return None
+    if name == POPULATION:
+        return (
+            f"scheduler.name: {name} moves comparisons towards what is best by {rule.looks_at}: their gaps are those "
+            "of a search, and no estimate of what a configuration does; confirm them"
+        )
+    config = TrialConfig.from_dotted(experiment.corners()[0])
+    return (
+        f"scheduler.metric: {metric}: {name} stops comparisons by {rule.looks_at}, "
+        f"{rule.effect(config.baseline, config.treatment)}: the gaps of those that finish are no estimate for all; "
+        "leave it out, and the better of both arms decides"
+    )
 
 
 def _untold(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainables import models, optimizers, samplers, telemetry
 from trainables.augment import augment
-from trainables.config import ADJUSTABLE, DeadRun, MethodConfig, Runtime, TrialConfig
+from trainables.config import ADJUSTABLE, BETTER, DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset, load
 from trainables.errors import UserError
 from trainables.graphs import Replayed
@@ -389,3 +389,19 @@ def report(rows: Sequence[Row], baseline: str, treatment: str) -> dict[str, floa
         if ours is not None and theirs is not None:
             flat[f"gap/{metric}"] = gap(metric, ours, theirs)
     return flat
+
+
+def better(metrics: Mapping[str, float], baseline: str, treatment: str) -> dict[str, float]:
+    """``better/METRIC`` for the metrics of :func:`report`: the value of the arm that is better in it.
+
+    It stays the same where baseline and treatment change places. A value that is not a number is worse than any other.
+    """
+    values = {}
+    for metric in METRICS:
+        sides = metrics.get(f"{baseline}/{metric}"), metrics.get(f"{treatment}/{metric}")
+        if sides[0] is None or sides[1] is None:
+            continue
+        numbers = [value for value in sides if value is not None and not math.isnan(value)]
+        best = max if BY_NAME[metric].direction > 0 else min
+        values[f"{BETTER}/{metric}"] = best(numbers, default=math.nan)
+    return values

@@ -350,6 +350,13 @@ class EvaluationConfig(Frozen):
         return epoch == 0 or (self.train != "running" and (epoch % self.train == 0 or epoch == epochs))
 
 
+BETTER = "better"
+SCOPES: Mapping[str, str] = {
+    "gap": "how gaps are reported",
+    BETTER: "the better of baseline and treatment in a metric",
+}
+"""What can stand before a metric in the place of an arm."""
+
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_+-]*$")]
 
 
@@ -409,8 +416,11 @@ class TrialConfig(Frozen):
         for name, arm in self.arms.items():
             if arm.like is not None:
                 errors += self._follows(name, arm, arm.like)
-        if "gap" in self.arms:
-            errors.append("an arm cannot be named 'gap': gap/METRIC is how gaps are reported")
+        errors += [
+            f"an arm cannot be named {name!r}: {name}/METRIC is {meaning}"
+            for name, meaning in SCOPES.items()
+            if name in self.arms
+        ]
         if self.baseline == self.treatment:
             errors.append(f"baseline and treatment are the same arm, {self.baseline!r}")
         if self.dataset.name in MNIST_LIKE and self.augmentation not in (None, "none"):
@@ -493,10 +503,10 @@ Mode = Literal["max", "min"]
 
 
 def metric_mode(metric: str) -> Mode:
-    """Whether larger or smaller is better in ``gap/METRIC`` or ``ARM/METRIC``, as the metric's declaration says.
+    """Whether larger or smaller is better in ``gap/METRIC``, ``better/METRIC`` or ``ARM/METRIC``: as it is declared.
 
     Raises:
-        ValueError: it is neither, or the metric has no direction.
+        ValueError: it is none of these, or the metric has no direction.
     """
     scope, _, name = metric.partition("/")
     if not scope or name not in METRICS:
@@ -554,6 +564,12 @@ class Objective(Frozen):
         for one in several:
             try:
                 metric_mode(one)
+                if one.startswith(f"{BETTER}/"):
+                    raise ValueError(
+                        f"{one} says how good the better arm is and nothing of the other: a search for it would find "
+                        "what trains well, not what tells the arms apart; it is for scheduler.metric alone, set this "
+                        "to gap/METRIC or ARM/METRIC"
+                    )
             except ValueError as error:
                 raise ValueError(f"{one!r}: {error}" if len(several) > 1 else str(error)) from None
         if len(set(several)) < len(several):

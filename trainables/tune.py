@@ -16,7 +16,7 @@ import torch
 from ray import tune
 
 from trainables.checkpoints import Checkpoints, is_uri
-from trainables.comparison import dead, prepare, report
+from trainables.comparison import better, dead, prepare, report
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
 from trainables.records import Row
 
@@ -32,8 +32,8 @@ class ComparisonTrainable(tune.Trainable):
     ``recovery``, and ``checkpoints``: this comparison's own folder, or None to keep none.
     A result has the rows (``rows``; ``steps``, if traced), the search's numbers (``objectives``, and the first of them
     as ``objective``), ``epoch``, ``status`` (running, finished, diverged, stopped or failed), its ``reason`` and the
-    metrics of :func:`trainables.comparison.report`. A diverged comparison is done, with objectives NaN; and so is one
-    whose data or configuration cannot be: to try that again would not help.
+    metrics of :func:`trainables.comparison.report` and :func:`trainables.comparison.better`. A diverged comparison is
+    done, with objectives NaN; and so is one whose data or configuration cannot be: to try that again would not help.
 
     A comparison starts from the newest of its checkpoints that verifies: so it goes on after its worker died, in
     whatever process and on whatever node. They are written at the beginning of a step, when the driver has recorded
@@ -92,6 +92,7 @@ class ComparisonTrainable(tune.Trainable):
             "objectives": objectives,
             "done": status != "running",
             **metrics,
+            **better(metrics, self.trial.baseline, self.trial.treatment),
         }
 
     def _dead(self, rows: list[Row]) -> str | None:

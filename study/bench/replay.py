@@ -20,6 +20,7 @@ from study.experiment import Experiment
 from study.history import History, Past, Report
 from study.queue import Planned
 from study.searcher import Asked, Listed, Outcome, Proposer, create_study
+from trainables.comparison import better
 from trainables.config import TrialConfig
 
 WORKERS = 2
@@ -78,7 +79,8 @@ class _Replay:
         self._table = table
         self._seed = seed
         self._workers = workers
-        self._baseline = TrialConfig.from_dotted(searching.fixed).baseline
+        config = TrialConfig.from_dotted(searching.fixed)
+        self._baseline, self._treatment = config.baseline, config.treatment
         self._proposer = _proposer(searching)
         self._scheduler = schedulers.build(searching)
         self._asked = 0
@@ -120,7 +122,8 @@ class _Replay:
             objectives = [math.nan] * len(objectives)
         curve = self._told.setdefault(trial.trial_id, {})
         curve[trial.epoch] = objectives
-        result = {**metrics, schedulers.TIME: trial.epoch, "objective": objectives[0]}
+        result = {**metrics, **better(metrics, self._baseline, self._treatment)}
+        result |= {schedulers.TIME: trial.epoch, "objective": objectives[0]}
         if not over and self._scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
             status = "stopped"
         if status == "running":

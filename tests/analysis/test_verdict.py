@@ -123,8 +123,7 @@ def test_a_verdict_says_where_nothing_is_held_out(rng):
 
 def test_a_verdict_says_what_it_leaves_out(mixed, rng):
     lines = verdict(pair(mixed), rng).splitlines()
-    assert "6 trials could not be counted: 1 stopped early by the scheduler" in lines[-2]
-    assert lines[-1].startswith("The scheduler chose which trials finish, so those counted need not stand for all")
+    assert "6 trials could not be counted: 1 stopped early by the scheduler" in lines[-1]
     assert "at epoch 1, filtered beats archetype in 1 of 4" in verdict(pair(mixed, at=1), rng)
 
 
@@ -132,10 +131,10 @@ def test_a_verdict_says_what_it_leaves_out(mixed, rng):
 def test_a_verdict_at_another_clock_than_epochs_says_whom_it_favours(mixed, rng, clock):
     lines = verdict(pair(mixed, clock=clock), rng).splitlines()
     assert f"at equal {clock} (interpolated between epochs)" in lines[0]
-    assert lines[2] == (
+    assert (
         f"At equal {clock} an arm that has spent more is read before its end, between two epochs and before its "
         "schedule has run out, which favours the other; read this beside the gap at equal epochs."
-    )
+    ) in lines
 
 
 @pytest.mark.parametrize("at", ["final", "best", 1])

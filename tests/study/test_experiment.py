@@ -211,14 +211,14 @@ CLASHES = [
         for scheduler in ("asha", "hyperband", "median")
     ),
     (
-        {**optuna(), "objective": TWO, "scheduler": {"name": "asha"}},
-        "scheduler.metric: is missing: asha needs one number, and there are several objectives; set it, for instance "
-        "to gap/test_accuracy",
+        {**optuna(), "objective": TWO, "scheduler": {"name": "asha", "metric": "objective"}},
+        "scheduler.metric: objective: asha needs one number, and there are several objectives; set it, for instance to "
+        "better/validation_accuracy",
     ),
     (
         {**optuna(), "scheduler": {"name": "asha", "metric": "nobody/test_accuracy"}},
-        "scheduler.metric: 'nobody' is no arm of this experiment; set it to gap/METRIC or to a metric of archetype, "
-        "filtered",
+        "scheduler.metric: 'nobody' is no arm of this experiment; set it to better/METRIC, gap/METRIC or to a metric "
+        "of archetype, filtered",
     ),
     (
         {**optuna(), "evaluate": {"train": 3}, "scheduler": {"name": "asha", "metric": "filtered/train_accuracy"}},
@@ -340,7 +340,7 @@ def test_what_does_not_go_together_is_reported_at_once() -> None:
             "space": {"seed": {"integer": [0, 9]}, "batch_size": {"choice": [8, 16]}},
             "search": {"trials": 5, "sampler": "cmaes", "points": [{"batch_size": 4}, {"epochs": 3}]},
             "objective": {"metric": ["gap/validation_accuracy", "nobody/test_accuracy"]},
-            "scheduler": {"name": "hyperband", "grace_period": 6},
+            "scheduler": {"name": "hyperband", "metric": "objective", "grace_period": 6},
             "dead_run": {"epochs": 7},
         }
     )
@@ -434,12 +434,71 @@ def test_a_point_is_completed_by_what_the_file_sets() -> None:
     assert "schedule.every" not in second
 
 
-def test_the_scheduler_looks_at_the_objective_where_nothing_else_is_said() -> None:
-    assert from_document("x", {**HEAD, **optuna()}).scheduled == ("objective", "max")
-    less = {"objective": {"metric": "filtered/test_mean_loss"}}
-    assert from_document("x", {**HEAD, **optuna(), **less}).scheduled == ("objective", "min")
-    other = {"scheduler": {"name": "asha", "metric": "filtered/test_mean_loss"}}
-    assert from_document("x", {**HEAD, **optuna(), **other}).scheduled == ("filtered/test_mean_loss", "min")
+@pytest.mark.parametrize(
+    ("sections", "looked_at"),
+    [
+        ({}, ("better/validation_accuracy", "max")),
+        ({"objective": {"metric": "filtered/test_mean_loss"}}, ("better/validation_mean_loss", "min")),
+        ({"objective": {"metric": "gap/test_worst_loss"}}, ("better/validation_worst_loss", "min")),
+        ({"objective": {"metric": "gap/cumulative_train_seconds"}}, ("better/validation_accuracy", "max")),
+        ({"objective": {"metric": "gap/train_seconds"}}, ("better/validation_accuracy", "max")),
+        (
+            {"objective": {"metric": ["gap/cumulative_compute", "gap/test_q90_loss"]}},
+            ("better/validation_q90_loss", "min"),
+        ),
+        (
+            {"objective": {"metric": "gap/test_accuracy"}, "dataset": {"validation_fraction": 0}},
+            ("better/train_accuracy", "max"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("rule", ["asha", "hyperband", "median"])
+def test_a_rule_looks_at_the_better_arm_where_nothing_else_is_said(
+    rule: str, sections: dict[str, Any], looked_at: tuple[str, str]
+) -> None:
+    document = {**HEAD, **optuna(), "scheduler": {"name": rule, "brackets": 2}, **sections}
+    assert from_document("x", document).scheduled == looked_at
+
+
+def test_a_rule_looks_at_what_it_is_told_to() -> None:
+    def looked_at(**scheduler: Any) -> tuple[str, str]:
+        return from_document("x", {**HEAD, **optuna(), "scheduler": {"name": "asha", **scheduler}}).scheduled
+
+    assert looked_at(metric="filtered/test_mean_loss") == ("filtered/test_mean_loss", "min")
+    assert looked_at(metric="objective") == ("objective", "max")
+    assert looked_at(metric=None) == ("objective", "max")  # so the file of a study of an earlier version has it
+
+
+def test_an_experiment_of_an_earlier_version_reads_back_with_what_its_rule_looked_at(tmp_path: Path) -> None:
+    new = from_document("x", {**HEAD, **optuna(), "scheduler": {"name": "asha"}})
+    file = tmp_path / "old.yaml"
+    file.write_text(new.to_yaml().replace("metric: better/validation_accuracy", "metric: null"))
+    old = load(str(file))
+    assert old.scheduled == ("objective", "max")
+    file.write_text(old.to_yaml())
+    assert load(str(file)).scheduled == ("objective", "max")
+
+
+def test_measuring_the_training_set_seldom_is_no_error_for_a_default_that_nobody_looks_at(tmp_path: Path) -> None:
+    seldom = {
+        "dataset": {"validation_fraction": 0},
+        "evaluate": {"train": 5},
+        "objective": {"metric": "gap/test_accuracy", "baseline_floor": 0},
+    }
+    document = {**HEAD, **optuna(), **seldom}
+    file = tmp_path / "x.yaml"
+    file.write_text(from_document("x", document).to_yaml())
+    assert load(str(file)).scheduler.name == "none"
+    found = errors({**document, "scheduler": {"name": "asha"}})
+    assert any("'better/train_accuracy' is to be known after every epoch" in line for line in found)
+
+
+def test_the_better_arm_is_nothing_to_search_for() -> None:
+    (line,) = errors({**HEAD, **optuna(), "objective": {"metric": "better/test_accuracy"}})
+    assert line.startswith(
+        "objective.metric: 'better/test_accuracy': better/test_accuracy says how good the better arm is"
+    )
+    assert "scheduler.metric alone" in line
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from study.experiment import Experiment, from_document
 from study.history import Report
-from study.schedulers import InOrder, Judged, Remembering, build
+from study.schedulers import InOrder, Judged, Remembering, bias, build
 from tests.study.conftest import SMALL
 
 LAST = 27
@@ -155,6 +155,28 @@ def test_hyperband_gives_a_bracket_more_comparisons_the_earlier_it_starts() -> N
     assert counts[1] == pytest.approx(450, abs=45)  # 9 to 3 to 1
     assert counts[3] == pytest.approx(150, abs=40)
     assert counts[9] == pytest.approx(50, abs=25)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        (
+            {"name": "asha", "metric": "filtered/test_accuracy"},
+            "the test accuracy of filtered alone, which flatters filtered",
+        ),
+        ({"name": "median", "metric": "archetype/test_accuracy"}, "which flatters archetype"),
+        ({"name": "asha", "metric": "gap/test_accuracy"}, "by the gap in test accuracy, which flatters filtered"),
+        ({"name": "hyperband", "metric": "objective"}, "by the gap in validation accuracy, which flatters filtered"),
+        ({"name": "asha"}, None),
+        ({"name": "asha", "metric": "better/test_accuracy"}, None),
+        ({"name": "none", "metric": "filtered/test_accuracy"}, None),
+    ],
+)
+def test_a_rule_that_does_not_look_at_both_arms_alike_says_what_that_does(
+    scheduler: dict[str, Any], said: str | None
+) -> None:
+    found = bias(from_document("x", {**SMALL, "epochs": LAST, "scheduler": scheduler}))
+    assert (found is None) if said is None else (said in (found or ""))
 
 
 # ---------------------------------------------------------------------------------------------------------- remembering

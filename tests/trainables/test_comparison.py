@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainables import comparison, records
-from trainables.comparison import Arm, Comparison, dead, diverged, prepare, report, resolve_device
+from trainables.comparison import Arm, Comparison, better, dead, diverged, prepare, report, resolve_device
 from trainables.config import DeadRun, MethodConfig, Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.records import ADDITIVE, COLUMNS, REPRODUCIBLE, Row
@@ -715,3 +715,27 @@ def test_a_comparison_trains_and_resumes_on_a_gpu(
     for ours, theirs in zip(resumed.step(), stopped.step(), strict=True):
         assert ours["samples_kept"] == pytest.approx(theirs["samples_kept"], abs=2)
         assert ours["test_mean_loss"] == pytest.approx(theirs["test_mean_loss"], rel=1e-2)
+
+
+def test_the_better_arm_is_that_of_baseline_and_treatment_by_the_direction_of_each_metric() -> None:
+    metrics = {
+        "archetype/test_accuracy": 0.9,
+        "filtered/test_accuracy": 0.8,
+        "random/test_accuracy": 1.0,
+        "archetype/test_mean_loss": 0.5,
+        "filtered/test_mean_loss": 0.25,
+        "archetype/train_mean_loss": math.nan,
+        "filtered/train_mean_loss": 2.0,
+        "archetype/test_worst_loss": math.nan,
+        "filtered/test_worst_loss": math.nan,
+        "archetype/validation_accuracy": 0.5,
+        "archetype/steps": 3.0,
+        "filtered/steps": 2.0,
+    }
+    found = better(metrics, "archetype", "filtered")
+    assert math.isnan(found.pop("better/test_worst_loss"))
+    assert found == {"better/test_accuracy": 0.9, "better/test_mean_loss": 0.25, "better/train_mean_loss": 2.0}
+    again = better(metrics, "filtered", "archetype")
+    assert math.isnan(again.pop("better/test_worst_loss"))
+    assert again == found
+    assert better(metrics, "random", "filtered") == {"better/test_accuracy": 1.0}

@@ -69,6 +69,7 @@ METHODS = methods(largest=10**6)
 def trials(draw: st.DrawFn) -> TrialConfig:
     arms = draw(st.dictionaries(st.from_regex(r"\A[a-z][a-z0-9_+-]{0,8}\Z"), METHODS, min_size=2, max_size=4))
     arms.pop("gap", None)
+    arms.pop("better", None)
     arms |= {} if len(arms) > 1 else {"one": MethodConfig(), "two": MethodConfig()}
     able = sorted(name for name, method in arms.items() if method.granularity != "none")
     if able and draw(st.booleans()):
@@ -253,10 +254,11 @@ def test_bad_values_are_refused_with_the_reason(dotted: dict[str, Any], message:
         TrialConfig.from_dotted(dotted)
 
 
-def test_an_arm_cannot_take_the_name_under_which_gaps_are_reported() -> None:
-    arms = {"archetype": {"granularity": "none"}, "gap": {"granularity": "batch"}}
-    with pytest.raises(ValidationError, match="gap"):
-        TrialConfig.model_validate({"arms": arms, "treatment": "gap"})
+@pytest.mark.parametrize("name", ["gap", "better"])
+def test_an_arm_cannot_take_the_name_under_which_gaps_or_the_better_arm_are_reported(name: str) -> None:
+    arms = {"archetype": {"granularity": "none"}, name: {"granularity": "batch"}}
+    with pytest.raises(ValidationError, match=f"an arm cannot be named '{name}': {name}/METRIC is"):
+        TrialConfig.model_validate({"arms": arms, "treatment": name})
 
 
 def test_a_section_without_a_name_is_of_its_default_kind() -> None:
