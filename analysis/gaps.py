@@ -158,13 +158,22 @@ def bins(values: pd.Series[Any], most: int = 5, ranges: int = 4) -> pd.Series[An
         labels = pd.Series([names[place] for place in places], index=given.index, dtype="object")
         order = list(dict.fromkeys(names.values()))
     else:
-        distinct: list[Any] = sorted(given.unique())
+        distinct: list[Any] = sorted(given.unique(), key=_rank)
         order = [label(value) for value in distinct]
         labels = given.map(label).astype("object")
     labels = labels.reindex(values.index, fill_value=NOT_SET)
     if values.isna().any():
         order.append(NOT_SET)
     return pd.Series(pd.Categorical(labels, categories=list(dict.fromkeys(order)), ordered=True), index=values.index)
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """What values are sorted by: numbers come first, also where words stand among them and all are text."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    return not math.isfinite(number), number if math.isfinite(number) else 0.0, str(value)
 
 
 def _span(low: float, high: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import spreadsheet
 from analysis.database import DATABASE, TableError, columns, counted, reading
 from analysis.names import similar
 from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY, SIDES
@@ -32,6 +33,15 @@ NEEDED = ("trial_id", "number", "status", "arm", "epoch", "step")
 """Columns in which every row has a value; numbers there are at least 0."""
 
 TABLES: Mapping[str, Sequence[Column]] = {"trials": TRIAL_COLUMNS, "epochs": COLUMNS, "steps": STEP_COLUMNS}
+
+FORMS = (".parquet", ".csv")
+"""What the name of an exported table ends in; of a folder with both, Parquet is read."""
+
+TEXTS = frozenset(column.name for table in TABLES.values() for column in table if column.type == "str")
+"""Columns that hold text."""
+
+NO_NUMBER = frozenset({"nan", "na", "n/a", "null"})
+"""Words that stand for a missing value where all other values are numbers, as other programs write them."""
 
 LATER = ("configuration",)
 """Columns that tables of older formats lack."""
@@ -78,40 +88,34 @@ def load(path: Path) -> Study:
     """Read a study; nothing is written, and the study may still be running.
 
     Args:
-        path: the study directory or export folder, or one of the tables in it. Of a table ``pairs`` alone, only the two
-            epochs of each comparison that it holds are known.
+        path: the study directory or export folder, or one of the tables in it: then this file is read, and those of the
+            same form beside it. Of a table ``trials`` from which rows were taken out, the other trials are left out. Of
+            a table ``pairs`` alone, only the two epochs of each comparison that it holds are known.
 
     Raises:
         TableError: there is no study, or a file cannot be read at all, or lacks a table or column.
     """
     path = Path(path)
-    alone = path.is_file() and path.stem == "pairs"
-    if path.is_file() and not alone:
-        if path.name != DATABASE and path.stem not in TABLES:
-            raise TableError(
-                f"{path} is no table of a study; give a study directory, an export folder or pairs.parquet"
-            )
-        path = path.parent
-    elif not (path.is_dir() or alone):
+    damage: list[str] = []
+    if path.is_dir():
+        folder = path
+        read = _read_database if (folder / DATABASE).is_file() else _read_export
+        trials, epochs, steps = read(folder, damage)
+    elif not path.is_file():
         hint = similar(path) or "; give a study directory, an export folder or one of its tables"
         raise TableError(f"{path} is not there{hint}")
-    damage: list[str] = []
-    if alone:
-        trials, epochs, steps = _read_pairs(path, damage)
-        path = path.parent
-    elif (path / DATABASE).is_file():
-        trials, epochs, steps = _read_database(path, damage)
     else:
-        trials, epochs, steps = _read_export(path, damage)
-    manifest = _read_manifest(path / MANIFEST, damage)
+        folder = path.parent
+        trials, epochs, steps = _read_named(path, damage)
+    manifest = _read_manifest(folder / MANIFEST, damage)
     name = manifest.get("name")
     return Study(
-        name=name if isinstance(name, str) and name else path.resolve().name,
+        name=name if isinstance(name, str) and name else folder.resolve().name,
         trials=trials.sort_values(["number", "trial_id"], ignore_index=True),
         epochs=_in_order(epochs, ["trial_id", "epoch", "arm"]),
         manifest=manifest,
-        experiment=_read_text(path / EXPERIMENT, damage),
-        path=path,
+        experiment=_read_text(folder / EXPERIMENT, damage),
+        path=folder,
         steps=_in_order(steps, ["trial_id", "epoch", "arm", "step"]),
         damage=tuple(damage),
     )
@@ -169,33 +173,59 @@ def _parse_config(text: Any) -> dict[str, Any] | None:
     return config if isinstance(config, dict) and own.isdisjoint(config) and UNREADABLE not in text else None
 
 
+def _read_named(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+    """The tables of which ``file`` is one; the others lie beside it and are of its form."""
+    if file.name == DATABASE:
+        return _read_database(file.parent, damage)
+    form = file.suffix.lower()
+    if form not in FORMS or file.stem not in (*TABLES, "pairs"):
+        raise TableError(
+            f"{file} is no table of a study; a table is named {', '.join(TABLES)} or pairs and ends in "
+            f"{' or '.join(FORMS)}; or give a study directory or an export folder"
+        )
+    if file.stem == "pairs":
+        return _read_pairs(file, damage)
+    files = {table: file.with_name(f"{table}{file.suffix}") for table in TABLES}
+    return _read_files(files, damage, chosen=file.stem == "trials")
+
+
 def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
-    for suffix in ("parquet", "csv"):
-        files = {table: folder / f"{table}.{suffix}" for table in TABLES}
-        if not (files["trials"].is_file() or files["epochs"].is_file()):
-            continue
-        traced = files["steps"].is_file()
-        read = {table: _read_table(file, damage) for table, file in files.items() if table != "steps" or traced}
-        read.setdefault("steps", pd.DataFrame(columns=[column.name for column in STEP_COLUMNS]))
-        for table, declared in TABLES.items():
-            _require([column.name for column in declared], read[table].columns, str(files[table]))
-        own = [column.name for column in TRIAL_COLUMNS]
-        config = read["trials"].drop(columns=own, errors="ignore")
-        trials = read["trials"].reindex(columns=own)
-        trials["config"] = _mappings(config)
-        where = {table: file.name for table, file in files.items()}
-        return _sound(trials, read["epochs"], read["steps"], where, damage)
+    for form in FORMS:
+        files = {table: folder / f"{table}{form}" for table in TABLES}
+        if files["trials"].is_file() or files["epochs"].is_file():
+            return _read_files(files, damage)
     raise TableError(
         f"{folder} holds no study: neither {DATABASE}, nor trials.parquet and epochs.parquet, nor trials.csv and "
         "epochs.csv; give a study directory or an export folder"
     )
 
 
+def _read_files(files: Mapping[str, Path], damage: list[str], chosen: bool = False) -> tuple[pd.DataFrame, ...]:
+    """The tables in ``files``; with ``chosen``, of the trials that the table trials has left, and no more is missed."""
+    for table in ("trials", "epochs"):
+        if not files[table].is_file():
+            raise TableError(f"{files[table]} is missing beside the other table; export the study again")
+    read = {
+        table: _read_table(file, [column.name for column in TABLES[table]], damage)
+        for table, file in files.items()
+        if table != "steps" or file.is_file()
+    }
+    read.setdefault("steps", pd.DataFrame(columns=[column.name for column in STEP_COLUMNS]))
+    if chosen:
+        for table in ("epochs", "steps"):
+            read[table] = read[table][read[table]["trial_id"].isin(read["trials"]["trial_id"])]
+    own = [column.name for column in TRIAL_COLUMNS]
+    config = read["trials"].drop(columns=own, errors="ignore")
+    trials = read["trials"].reindex(columns=own)
+    trials["config"] = _mappings(config)
+    where = {table: file.name for table, file in files.items()}
+    return _sound(trials, read["epochs"], read["steps"], where, damage)
+
+
 def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
     """Trials that were compared, and an epoch of either side of each."""
-    pairs = _read_table(file, damage)
     needed = ["trial_id", "number", "epochs", *(f"{side}{of}" for side in SIDES for of in ("", "/epoch"))]
-    _require(needed, [str(name) for name in pairs.columns], file)
+    pairs = _read_table(file, needed, damage)
     measured = ("baseline/", "treatment/", "gap/")
     own = {"trial_id", "number", "configuration", "outcome", "baseline_learned"}
     config = pairs[[name for name in pairs.columns if name not in own and not name.startswith(measured)]]
@@ -231,23 +261,22 @@ def _mappings(config: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(values, index=config.index, dtype="object")
 
 
-def _read_table(file: Path, damage: list[str]) -> pd.DataFrame:
-    if not file.is_file():
-        raise TableError(f"{file} is missing beside the other table; export the study again")
+def _read_table(file: Path, needed: Sequence[str], damage: list[str]) -> pd.DataFrame:
+    """The table in ``file``, which has the columns ``needed``; of CSV, every value as text."""
     try:
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file)
-        with file.open(encoding="utf-8", errors="replace", newline="") as stream:
-            heads, *lines = [line for line in csv.reader(stream) if line] or [[]]
+        if file.suffix.lower() == ".parquet":
+            table, form = pd.read_parquet(file), ""
+        else:
+            table, form, lost = spreadsheet.read(file, "trial_id", TEXTS)
+            form = f" ({form})"
+            if lost:
+                damage.append(f"{file.name}: {counted(lost, 'line')} cannot be read; left out")
+    except TableError:
+        raise
     except (OSError, ValueError, csv.Error) as error:  # pyarrow's own errors are among these
         raise TableError(f"{file} cannot be read: {error}; export the study again") from error
-    if len(set(heads)) < len(heads):
-        raise TableError(f"{file} cannot be read: it has a column twice; export the study again")
-    whole = [line for line in lines if len(line) == len(heads)]
-    if len(whole) < len(lines):
-        damage.append(f"{file.name}: {counted(len(lines) - len(whole), 'line')} cannot be read; left out")
-    table = pd.DataFrame(whole, columns=heads, dtype="string")
-    return table.mask(table == "")
+    _require(needed, [str(name) for name in table.columns], file, form)
+    return table
 
 
 def _read_manifest(file: Path, damage: list[str]) -> dict[str, Any]:
@@ -273,10 +302,10 @@ def _read_text(file: Path, damage: list[str]) -> str:
         return ""
 
 
-def _require(names: Iterable[str], present: Iterable[str], where: str | Path) -> None:
+def _require(names: Iterable[str], present: Iterable[str], where: str | Path, form: str = "") -> None:
     missing = [name for name in names if name not in {*present, *LATER}]
     if missing:
-        raise TableError(f"{where} lacks the columns {', '.join(missing)}; make it again with this version")
+        raise TableError(f"{where} lacks the columns {', '.join(missing)}{form}; make it again with this version")
 
 
 def _sound(
@@ -335,6 +364,8 @@ def _typed(table: pd.DataFrame, declared: Sequence[Column], where: str, damage: 
         wrong = values.isna()
         if column.name not in NEEDED:
             wrong &= given.notna() & (given != "")
+            if wrong.any():
+                wrong &= ~given.map(lambda value: str(value).lower() in NO_NUMBER)
         elif column.type == "int":
             wrong |= (values < 0).fillna(False)
         if wrong.any():
@@ -393,10 +424,12 @@ def _text(value: Any) -> str | None:
 def _inferred(texts: Sequence[str | None]) -> pd.Series[Any]:
     """The texts as booleans, whole numbers, numbers or text: the first of these that all of them are."""
     given = [text for text in texts if text is not None]
-    if all(text in ("True", "False") for text in given):
-        return pd.Series([None if text is None else text == "True" for text in texts], dtype="boolean")
-    if all(re.fullmatch(r"-?\d{1,18}", text, re.ASCII) for text in given):
-        return pd.Series([None if text is None else int(text) for text in texts], dtype="Int64")
-    if all(re.fullmatch(r"-?\d{1,18}(\.\d+)?(e[-+]?\d+)?", text, re.ASCII) for text in given):
-        return pd.Series([None if text is None else float(text) for text in texts], dtype="float64")
+    if all(text.lower() in ("true", "false") for text in given):
+        return pd.Series([None if text is None else text.lower() == "true" for text in texts], dtype="boolean")
+    numbers = [text for text in given if text.lower() not in NO_NUMBER]
+    if numbers and all(re.fullmatch(r"[-+]?\d{1,18}(\.\d+)?([eE][-+]?\d+)?", text, re.ASCII) for text in numbers):
+        known = [None if text is None or text.lower() in NO_NUMBER else text for text in texts]
+        if all(re.fullmatch(r"[-+]?\d+", text, re.ASCII) for text in numbers):
+            return pd.Series([None if text is None else int(text) for text in known], dtype="Int64")
+        return pd.Series([None if text is None else float(text) for text in known], dtype="float64")
     return pd.Series(texts, dtype="string")

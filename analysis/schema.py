@@ -149,6 +149,18 @@ sets, such as `optimizer.lr`, `model.name` or `arms.filtered.filter`; [the guide
 type is the first of yes or no, whole number, number and text that all its values are; lists are text in JSON; a key
 that a trial does not set is missing. `baseline` and `treatment` are among them and name arms of `epochs`. Where several
 studies are exported as one, a further column `study` names the study of each trial.
+
+**Reading tables back.** `gaps`, `report`, `export` and `published` read a study directory, a folder of tables or one
+table by name. The file that is named is the one that is read, whatever lies beside it; the others come from files of
+the same form in its folder. Rows that were taken out of `trials` are taken out of the study. Of a folder with both
+forms, Parquet is read.
+
+CSV is also understood as spreadsheets and statistics programs save it: with a byte order mark in UTF-8 or UTF-16;
+separated by commas, semicolons or tabs, whichever separates `trial_id` from its neighbours in the head; everything in
+quotes; lines that end in CR LF; `TRUE` and `FALSE` in any case. Where semicolons or tabs separate, numbers may have
+decimal commas, all of them: a file with decimal commas and points is refused. `NaN`, `NA`, `N/A` and `null` among
+numbers are missing values. Thousands separators, dates and ids that a spreadsheet has changed are not mended; rows
+that they spoil are left out and named.
 """
 
 

@@ -212,6 +212,8 @@ def test_few_values_are_their_own_bins():
     assert bins(pd.Series([10, 2, 10], dtype="Int64")).cat.categories.tolist() == ["2", "10"]
     assert bins(pd.Series([True, False, None], dtype="boolean")).tolist() == ["yes", "no", "not set"]
     assert bins(pd.Series(["b", "a"], dtype="string")).cat.categories.tolist() == ["a", "b"]
+    mixed = pd.Series(["100", "all", None, "20"], dtype="string")
+    assert bins(mixed).cat.categories.tolist() == ["20", "100", "all", "not set"]
 
 
 def test_many_numbers_fall_into_ranges():

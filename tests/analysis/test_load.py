@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import pickle
@@ -5,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -435,3 +437,87 @@ def test_nothing_is_ever_unpickled(trial, database, tmp_path):
     with pytest.raises(TableError):
         load(folder)
     assert not mark.exists()
+
+
+def rewrite(file: Path, encoding: str = "utf-8", **form: Any) -> None:
+    """Write a CSV file of ours again as another program would."""
+    table = pd.read_csv(file, dtype="string", keep_default_na=False)
+    if form.get("decimal") == ",":
+        table = table.apply(lambda cells: cells.str.replace(r"^(-?\d+)\.(\d+)$", r"\1,\2", regex=True))
+    for name in [name for name in table if set(table[name]) <= {"True", "False", ""}]:
+        table[name] = table[name].str.upper()
+    text = table.to_csv(index=False, sep=form.get("sep", ","), quoting=form.get("quoting", 0), lineterminator="\r\n")
+    file.write_bytes((form.get("head", "") + text).encode(encoding))
+
+
+EXCEL = {
+    "a mark of UTF-8": {"encoding": "utf-8-sig"},
+    "semicolons": {"sep": ";"},
+    "semicolons and decimal commas": {"sep": ";", "decimal": ",", "encoding": "utf-8-sig"},
+    "tabs in UTF-16": {"sep": "\t", "encoding": "utf-16"},
+    "everything in quotes": {"quoting": csv.QUOTE_ALL},
+    "a line for Excel": {"sep": ";", "head": "sep=;\r\n"},
+}
+
+
+@pytest.mark.parametrize("form", EXCEL.values(), ids=EXCEL)
+def test_tables_that_a_spreadsheet_has_saved_read_back_unchanged(study, trial, tmp_path, form):
+    config = {"optimizer.amsgrad": True, "optimizer.lr": 1e-05, "dataset.samples_per_class": 20}
+    ours = study(trial(0, SIDES), trial(1, SIDES, config=config, error="a, b; c"))
+    export(ours, tmp_path, "csv")
+    for name in ("trials", "epochs"):
+        rewrite(tmp_path / f"{name}.csv", **form)
+    again = load(tmp_path)
+    assert again.damage == ()
+    pd.testing.assert_frame_equal(again.trials, ours.trials)
+    pd.testing.assert_frame_equal(again.epochs, ours.epochs)
+
+
+def test_decimal_commas_and_points_in_one_file_are_not_guessed_at(mixed, tmp_path):
+    export(mixed, tmp_path, "csv")
+    rewrite(tmp_path / "epochs.csv", sep=";", decimal=",")
+    text = (tmp_path / "epochs.csv").read_text()
+    (tmp_path / "epochs.csv").write_text(text.replace("0,6;", "0.6;", 1))
+    with pytest.raises(TableError, match=r"decimal comma \(\w+: 0,\d+\) and with a decimal point \(\w+: 0\.6\)"):
+        load(tmp_path)
+
+
+def test_what_a_file_without_the_columns_was_taken_for_is_said(mixed, tmp_path):
+    export(mixed, tmp_path, "csv")
+    (tmp_path / "trials.csv").write_text("a;b;c\n1;2;3\n")
+    with pytest.raises(TableError, match=r"lacks the columns trial_id, .* \(read with semicolons between columns\)"):
+        load(tmp_path)
+
+
+def test_the_table_that_is_named_is_the_one_that_is_read(trial, database, tmp_path):
+    folder = database(tmp_path, [trial(0, SIDES), trial(1, SIDES)])
+    for form in ("parquet", "csv"):
+        export(load(folder), folder, form)
+    lines = (folder / "trials.csv").read_text().splitlines()
+    (folder / "trials.csv").write_text("\n".join(lines[:2]))
+    chosen = load(folder / "trials.csv")
+    assert chosen.trials["number"].tolist() == [0]
+    assert chosen.epochs["trial_id"].unique().tolist() == ["trial0"]
+    assert chosen.damage == ()
+    assert len(load(folder / "trials.parquet").trials) == 2
+    (folder / "study.sqlite").unlink()
+    assert len(load(folder).trials) == 2  # a folder's Parquet comes first
+    (folder / "trials.csv").rename(folder / "filtered.csv")
+    with pytest.raises(
+        TableError, match=r"filtered.csv is no table of a study; a table is named trials, epochs, steps"
+    ):
+        load(folder / "filtered.csv")
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "null", ""])
+def test_words_of_other_programs_for_a_missing_number(mixed, tmp_path, word):
+    export(mixed, tmp_path, "csv")
+    for name in ("trials", "epochs"):
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        text = [column for column in table if table[column].dtype != "float64"]
+        table.fillna(dict.fromkeys(text, "")).to_csv(tmp_path / f"{name}.csv", index=False, na_rep=word)
+    again = load(tmp_path)
+    assert again.damage == ()
+    assert again.trials["optimizer.lr"].dtype == "float64"
+    assert again.epochs["train_mean_loss"].isna().sum() == mixed.epochs["train_mean_loss"].isna().sum()
+    assert again.trials["objective"].isna().all()
