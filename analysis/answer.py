@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.confirmations import claims, confirmations, unconfirmed
+from analysis.confirmation_claims import claims, unconfirmed
+from analysis.confirmations import confirmations
 from analysis.database import TableError
 from analysis.gaps import summarize
 from analysis.load import Study, config_keys

@@ -1,30 +1,34 @@
 """Confirmations: studies that ran a search's winners again on fresh seeds, and what these left of its gaps.
 
-The best of many noisy gaps is too good to be true; only seeds that had no part in choosing it tell how much.
+The best of many noisy gaps is too good to be true; only seeds that had no part in choosing it tell how much. And a win
+over a baseline that nobody tuned is no win: what is best for either arm in a winner's problem ran on the same seeds.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.database import TableError, counted
-from analysis.gaps import amount, hyperparameters, label, title
+from analysis.database import TableError
+from analysis.gaps import hyperparameters
 from analysis.load import Study, load
-from analysis.pairs import last_gap, pair
-from analysis.statistics import interval
-from trainables import documents
-from trainables.records import METRICS
+from analysis.pairs import SIDES, last_gap, pair
+from analysis.statistics import configurations, interval
+from analysis.tuning import at_best, cells
+from trainables.records import BY_NAME, METRICS
 
 FOLDER = "confirmations"
-SEARCHES = ("optuna", "random")
-"""Values of ``search.name`` under which the best comparison is the best of many draws."""
+
+WINNER = "winner"
+"""Role of a configuration that was among the best of the search."""
+
+BEST: Mapping[str, str] = {"baseline": "best baseline", "treatment": "best treatment"}
+"""Role of the configuration that is best for a side, in the problem of a winner."""
 
 
 def confirmations(folder: Path) -> list[Study]:
@@ -42,6 +46,10 @@ def confirmations(folder: Path) -> list[Study]:
 def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataFrame:
     """What is left, on fresh seeds, of the gap in ``metric`` that each configuration had in the search.
 
+    A baseline or treatment *at its best* is that of the configuration that the search found best for it, by validation
+    accuracy, in the same problem and for the same budget (:data:`analysis.gaps.CELL`). Confirmations of earlier
+    versions lack these; then the standing of the baseline is that in the search.
+
     Args:
         study: the search, if it is at hand; without it, searched gaps are known for the search's own objective alone.
         confirmation: a study whose manifest says what it ``confirms``.
@@ -49,29 +57,94 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
 
     Returns:
         A row per configuration, the search's best first: ``configuration``, the keys that were searched, ``searched``
-        (the gap at the last epoch in the search, averaged over its comparisons; NaN where unknown), ``seeds`` (the
-        comparisons that finished), ``mean``, ``low`` and ``high`` (95% interval over the seeds, as
-        :func:`analysis.gaps.interval`; NaN for fewer than 3), ``excludes_zero``.
+        (the gap at the last epoch in the search, averaged over its comparisons; NaN where unknown), ``roles`` (a tuple
+        of ``WINNER`` and values of ``BEST``), ``runs`` (its comparisons), ``seeds`` (those that have a gap), ``mean``,
+        ``low`` and ``high`` (95% interval over the seeds, as :func:`analysis.statistics.interval`; NaN for fewer than
+        3), ``excludes_zero``, ``behind`` (by how much its baseline is worse than the baseline at its best; NaN where
+        unknown), ``tuned_seeds``, ``tuned``, ``tuned_low`` and ``tuned_high`` (the gap of the treatment at its best to
+        the baseline at its best, seed by seed).
     """
     picked = _configurations(confirmation)
     if confirmation.trials.empty or not picked:
-        return pd.DataFrame(columns=["configuration", "searched", "seeds", "mean", "low", "high", "excludes_zero"])
-    pairs = pair(confirmation).frame
+        return pd.DataFrame(columns=["configuration", "searched", "roles", "runs", "seeds", *_ESTIMATES])
+    fresh = _Fresh(confirmation, metric)
+    search = None if study is None or confirms_tuned(confirmation) else pair(study).frame
     rows = []
     for name, origin in picked.items():
         settings = confirmation.trials[confirmation.trials["configuration"] == name].head(1).to_dict("records")
         values = settings[0] if settings else {}
-        gaps = pairs.loc[pairs["configuration"] == name, f"gap/{metric}"].to_numpy()
-        gaps = gaps[np.isfinite(gaps)]
-        low, high = interval(gaps, np.random.default_rng(0))
+        roles, behind = _roles(origin), fresh.behind(name)
+        if not roles:
+            roles, behind = _standing(search, origin, metric)
         rows.append(
             {"configuration": name}
             | {key: values.get(key) for key in hyperparameters((study or confirmation).trials)}
-            | {"searched": _searched(study, confirmation, origin, metric), "seeds": len(gaps)}
-            | {"mean": float(gaps.mean()) if len(gaps) else math.nan, "low": low, "high": high}
-            | {"excludes_zero": low > 0 or high < 0}
+            | {"searched": _searched(study, confirmation, origin, metric), "roles": roles, "runs": fresh.runs(name)}
+            | _estimate(fresh.gaps(name))
+            | {"behind": behind}
+            | {f"tuned_{key}".removesuffix("_mean"): value for key, value in _estimate(fresh.tuned(name)).items()}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="tuned_excludes_zero")
+
+
+_ESTIMATES = ("mean", "low", "high", "excludes_zero", "behind", "tuned_seeds", "tuned", "tuned_low", "tuned_high")
+
+
+def _estimate(gaps: pd.Series[Any]) -> dict[str, Any]:
+    """The mean of the gaps on some seeds, with its interval."""
+    values = gaps.to_numpy("float64")
+    low, high = interval(values, np.random.default_rng(0))
+    mean = float(values.mean()) if len(values) else math.nan
+    return {"seeds": len(values), "mean": mean, "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
+
+
+class _Fresh:
+    """A metric of both sides on fresh seeds, by configuration."""
+
+    def __init__(self, confirmation: Study, metric: str) -> None:
+        pairs = pair(confirmation).frame
+        measured = pairs[np.isfinite(pairs[f"gap/{metric}"])]
+        self._values = {
+            side: measured.pivot_table(index="seed", columns="configuration", values=f"{side}/{metric}")
+            for side in SIDES
+        }
+        self._direction = BY_NAME[metric].direction
+        self._runs = confirmation.trials["configuration"].value_counts()
+        self._problem = dict(zip(confirmation.trials["configuration"], cells(confirmation.trials), strict=True))
+        self._best = {
+            (side, self._problem.get(name)): name
+            for side, role in BEST.items()
+            for name, origin in _configurations(confirmation).items()
+            if role in _roles(origin)
+        }
+
+    def runs(self, configuration: str) -> int:
+        """The comparisons of a configuration, with a gap or without."""
+        return int(self._runs.get(configuration, 0))
+
+    def gaps(self, configuration: str) -> pd.Series[Any]:
+        """The gap at a configuration, seed by seed."""
+        return self._between(configuration, configuration)
+
+    def tuned(self, configuration: str) -> pd.Series[Any]:
+        """The gap of the treatment at its best to the baseline at its best in a configuration's problem."""
+        baseline, treatment = (self._at_best(configuration, side) for side in SIDES)
+        return self._between(baseline, treatment)
+
+    def behind(self, configuration: str) -> float:
+        """By how much a configuration's baseline is worse than the baseline at its best, on the seeds of both."""
+        best = self._side("baseline", self._at_best(configuration, "baseline"))
+        worse = self._direction * (best - self._side("baseline", configuration)).dropna()
+        return float(worse.mean())
+
+    def _between(self, baseline: str | None, treatment: str | None) -> pd.Series[Any]:
+        return self._direction * (self._side("treatment", treatment) - self._side("baseline", baseline)).dropna()
+
+    def _at_best(self, configuration: str, side: str) -> str | None:
+        return self._best.get((side, self._problem.get(configuration)))
+
+    def _side(self, side: str, configuration: str | None) -> pd.Series[Any]:
+        return self._values[side].get(configuration, pd.Series(dtype="float64"))
 
 
 def is_confirmation(study: Study) -> bool:
@@ -79,27 +152,9 @@ def is_confirmation(study: Study) -> bool:
     return bool(_configurations(study))
 
 
-def claims(study: Study, found: Sequence[Study], metric: str) -> list[str]:
-    """What fresh seeds say of the search's best gap, and how much of it they left: sentences for a verdict.
-
-    In the metric that the winners were chosen by, and in ``metric``. Of several confirmations the newest that has
-    results speaks; none does, and there is nothing to say. A study that is a confirmation speaks for itself.
-    """
-    if own := _configurations(study):
-        search = searched_in(study)
-        origin = search.name if search else _confirms(study).get("study", "another study")
-        about = f"This study confirms {counted(len(own), 'configuration')} of {origin} on fresh seeds."
-        return [*_claims(search, study, metric), about]
-    said = (_claims(study, confirmation, metric) for confirmation in reversed(found))
-    return next(filter(None, said), [])
-
-
-def unconfirmed(study: Study) -> list[str]:
-    """The sentence for the verdict on a search that no claim of :func:`claims` backs: its best gap is not confirmed."""
-    if _search(study) not in SEARCHES or (study.trials["status"] == "finished").sum() < 2:
-        return []
-    command = shlex.join(["filter-study", "confirm", str(study.path)])
-    return [f"The best gap of this search is not confirmed on fresh seeds; to do so: {command}"]
+def origin_of(confirmation: Study) -> str:
+    """The name of the study that is confirmed, as the confirmation has it."""
+    return str(_confirms(confirmation).get("study", "another study"))
 
 
 def searched_in(confirmation: Study) -> Study | None:
@@ -117,6 +172,41 @@ def chosen_by(confirmation: Study, otherwise: str) -> str:
     """The metric whose gap the winners were chosen by, or whose value in an arm; ``otherwise`` where none is named."""
     metric = str(_confirms(confirmation).get("metric")).rpartition("/")[2]
     return metric if metric in METRICS else otherwise
+
+
+def confirms_tuned(confirmation: Study) -> bool:
+    """Whether what is best for either arm ran as well; versions before did not run it."""
+    return any(map(_roles, _configurations(confirmation).values()))
+
+
+def _roles(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why a configuration was confirmed; nothing where the manifest does not say."""
+    roles = origin.get("roles")
+    return tuple(map(str, roles)) if isinstance(roles, list) else ()
+
+
+def _standing(search: pd.DataFrame | None, origin: Mapping[str, Any], metric: str) -> tuple[tuple[str, ...], float]:
+    """How a winner stands in its search: its roles there, and how far its baseline is behind the one at its best.
+
+    Args:
+        search: the search's pairs; None where they are not at hand.
+        origin: what the manifest says of the configuration.
+        metric: in which the baselines are compared, each averaged over its configuration's seeds.
+    """
+    own = (
+        search[search["trial_id"].isin([str(trial) for trial in origin.get("trials") or ()])]
+        if search is not None
+        else None
+    )
+    if search is None or own is None or own.empty:
+        return (WINNER,), math.nan
+    numbers, best = configurations(search), at_best(search).loc[own.index[0]]
+    reached = search[f"baseline/{metric}"].groupby(numbers).mean()
+    place = {side: numbers[search["trial_id"] == best[side]] for side in SIDES}
+    itself = numbers[own.index[0]]
+    roles = (role for side, role in BEST.items() if (place[side] == itself).any())
+    behind = [BY_NAME[metric].direction * (reached[at] - reached[itself]) for at in place["baseline"]]
+    return (WINNER, *roles), float(behind[0]) if behind else math.nan
 
 
 def _configurations(study: Study) -> dict[str, Mapping[str, Any]]:
@@ -141,54 +231,3 @@ def _searched(study: Study | None, confirmation: Study, origin: Mapping[str, Any
     searched = origin.get("searched")
     by_gap = _confirms(confirmation).get("metric") == f"gap/{metric}"
     return float(searched) if by_gap and isinstance(searched, int | float) else math.nan
-
-
-def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
-    chosen = chosen_by(confirmation, metric)
-    frame = confirmed(study, confirmation, chosen)
-    keys = frame.columns[1 : list(frame.columns).index("searched")]
-    places = np.flatnonzero(frame["seeds"] > 0)
-    if not len(places):
-        return []
-    best = frame.to_dict("records")[places[0]]
-    which = "configuration" if places[0] else "the search's best configuration"
-    settings = ", ".join(f"{key} {label(best[key])}" for key in keys if pd.notna(best[key])) or best["configuration"]
-    seeds = counted(best["seeds"], "fresh seed")
-    lines = [f"Confirmed on {seeds}: {which} ({settings}) has a mean gap of {_told(chosen, best)}."]
-    if metric != chosen:
-        also = confirmed(study, confirmation, metric).to_dict("records")[places[0]]
-        lines += [f"Beside it stands a mean gap of {_told(metric, also)}."] if also["seeds"] else []
-    if len(places) > 1:
-        above, below = int((frame["low"] > 0).sum()), int((frame["high"] < 0).sum())
-        lines.append(
-            f"Of {len(places)} configurations with results, the whole interval lies above 0 for {above} and below 0 "
-            f"for {below} ({title(chosen)}, each taken alone)."
-        )
-    return lines
-
-
-def _told(metric: str, row: Mapping[Any, Any]) -> str:
-    """A row of :func:`confirmed` in words: the gap with its interval, and what it was in the search."""
-    searched, mean, low, high = (float(row[name]) for name in ("searched", "mean", "low", "high"))
-    text = f"{amount(metric, mean)} in {title(metric)}"
-    if math.isfinite(low):
-        zero = "leaves out" if row["excludes_zero"] else "includes"
-        text += f" (95% interval from {amount(metric, low)} to {amount(metric, high)}, which {zero} 0)"
-    else:
-        text += " (too few seeds for an interval)"
-    if not math.isfinite(searched):
-        return text
-    text += f"; the search had found {amount(metric, searched)}"
-    if searched <= 0:
-        return text
-    lost = f"{1 - mean / searched:.0%}" if mean > 0 else "all"
-    return f"{text}, which held" if mean >= searched else f"{text}, {lost} of which did not hold"
-
-
-def _search(study: Study) -> str | None:
-    """``search.name`` of the study's experiment; None where it is not known."""
-    try:
-        search = documents.parse(study.experiment)["search"]
-        return str(search["name"])
-    except (documents.DocumentError, TypeError, KeyError):
-        return None

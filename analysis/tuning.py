@@ -86,6 +86,24 @@ def tuned(frame: pd.DataFrame) -> list[Tuned]:
     ]
 
 
+def at_best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where each arm is at its best in the cell of every comparison, chosen as in :func:`tuned`.
+
+    A cell with one configuration has that one.
+
+    Returns:
+        On the frame's index, columns ``baseline`` and ``treatment``: the ``trial_id`` of the first comparison of the
+        configuration that is best for that side; missing where nothing was measured that could choose.
+    """
+    rows = _configured(frame, "test_accuracy")
+    cell, ids = cells(frame), frame["trial_id"].to_numpy("object")
+    picked = {side: cell.map(_best(rows, side)["place"]) for side in SIDES}
+    found = {
+        side: [None if np.isnan(place) else ids[int(place)] for place in places] for side, places in picked.items()
+    }
+    return pd.DataFrame(found, index=frame.index, dtype="object")
+
+
 def best_of_n(frame: pd.DataFrame) -> pd.DataFrame:
     """What each arm is expected to reach on test after a search of ``n`` trials, for the same ``n`` on both sides.
 
@@ -142,7 +160,7 @@ def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[An
     gaps = gaps_of(frame, metric)
     rows = _configured(frame, metric)
     best = _best(rows, "baseline")
-    cell, configuration = _cells(frame), configurations(frame)
+    cell, configuration = cells(frame), configurations(frame)
     ours = reached(frame, "treatment", metric).groupby([cell, configuration]).transform("mean").to_numpy("float64")
     theirs = cell.map(best["baseline/measured"]).to_numpy("float64")
     other = (cell.map(best["configuration"]) != configuration).to_numpy("bool")
@@ -156,7 +174,7 @@ def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[An
     return pd.Series(values, index=frame.index, name="standing")
 
 
-def _cells(frame: pd.DataFrame) -> pd.Series[int]:
+def cells(frame: pd.DataFrame) -> pd.Series[int]:
     """A number for the cell of each comparison, in order of appearance."""
     keys = [key for key in CELL if key in frame]
     return frame.groupby(keys, dropna=False, sort=False).ngroup() if keys else pd.Series(0, index=frame.index)
@@ -169,7 +187,7 @@ def _configured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     ``chosen_by``, ``trials`` (configurations of the cell), and ``SIDE/choice`` and ``SIDE/measured``: the metric that
     chooses, and ``metric``.
     """
-    cell = _cells(frame)
+    cell = cells(frame)
     read = frame[[f"{side}/epoch" for side in SIDES]].notna().to_numpy()
     held_out = (frame[[f"{side}/validation_accuracy" for side in SIDES]].notna() | ~read).all(axis="columns")
     chosen_by = held_out.groupby(cell).transform("all").map({True: "validation_accuracy", False: "train_accuracy"})

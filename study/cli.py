@@ -240,11 +240,14 @@ def confirm(
 ) -> None:
     """Run the best configurations of a study again, on fresh seeds and to the last epoch.
 
-    The best of many noisy gaps is too good to be true: what the report quotes is the confirmed gap.
+    The best of many noisy gaps is too good to be true: what the report quotes is the confirmed gap. Beside the best run
+    the configurations that are best for either arm in their problems, so that no win is quoted over an untuned baseline
+    alone.
 
     Example: filter-study confirm studies/mine --top 3 --seeds 8
     """
     from analysis import report as reports
+    from analysis.pairs import pair
     from study import confirm as confirming
     from study import folder as folders
     from study import history as histories
@@ -252,13 +255,14 @@ def confirm(
 
     searched = folders.reopen(folder)
     history = histories.read(folder)
-    best = confirming.winners(history, searched, top)
-    experiment = confirming.confirmation(searched, history, best, seeds)
+    runs = confirming.chosen(history, searched, pair(_load([str(folder)])).frame, top)
+    experiment = confirming.confirmation(searched, history, runs, seeds)
     _check(experiment, address)
     to = folders.made(to) if to else folders.new(folder / confirming.FOLDER)
     with folders.locked(to), messages.kept(to, _complain) as say:
-        folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, best))
+        folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, runs))
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
+        out.print(confirming.described(runs, seeds), soft_wrap=True)
         _run(experiment, to, False, say, address=address)
         page = reports.write(_load([str(folder)]), folder)
         out.print(f"report of the study, now with its confirmation: {page}", soft_wrap=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from analysis.gaps import CELL
+from analysis.pairs import SIDES
 from study.bench import Figure, amount
 from study.bench.replay import WORKERS, Curve, Moment, Table, label, replay
 from study.experiment import Experiment, Scheduler, Search, from_document
@@ -91,7 +93,7 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
     own, alone = (
         [best[seed] - answer(ranked(grid, table, labels, seed)[:few], gaps[seed]) for seed in seeds] for few in (top, 1)
     )
-    cost = top * (len(seeds) - 1) * grid.longest
+    cost = confirmations(grid, top) * (len(seeds) - 1) * grid.longest
     for name, search, scheduler, limit in (
         ("ASHA + Optuna", Search(name="optuna", trials=whole), grid.scheduler, LIMIT),
         ("random search with ASHA", Search(name="random", trials=whole), grid.scheduler, None),
@@ -113,8 +115,8 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
             "×",
             f"grid {len(labels)} × {grid.longest} = {whole} epochs, best {100 * median(best.values()):+.2f} pp; "
             f"{sum(epochs is not None for epochs in spent)} of {len(spent)} searches get there, {firsts} with their "
-            f"first alone, the others count as {NEVER:g}; with the {cost} epochs that confirm the best {top}, on both "
-            f"sides: {(median(ratios) * whole + cost) / (whole + cost):.2f}",
+            f"first alone, the others count as {NEVER:g}; with the {cost} epochs that at most confirm the best {top} and "
+            f"each arm's best in their problems, on both sides: {(median(ratios) * whole + cost) / (whole + cost):.2f}",
             "at most" if limit else None,
             limit,
         )
@@ -126,6 +128,13 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
             f"the best {top} of the full grid on the search's seed: {100 * median(own):.2f} pp below; the first alone: "
             f"{100 * median(alone):.2f}",
         )
+
+
+def confirmations(grid: Experiment, top: int) -> int:
+    """The configurations that ``filter-study confirm`` runs at most: the best, and two more in each of their problems."""
+    whole = [TrialConfig.from_dotted(config).to_dotted() for config in grid.configurations or ()]
+    problems = {tuple(config.get(key) for key in CELL) for config in whole}
+    return top + len(SIDES) * min(top, len(problems))
 
 
 def confirmed(

@@ -23,6 +23,7 @@ CONFIG = {
     "baseline": "archetype",
     "treatment": "filtered",
 }
+SIDES = ("archetype", "filtered")
 STEPS = {"archetype": 10}
 """Steps of an epoch; arms that are not named take 5."""
 
@@ -116,3 +117,107 @@ def mixed(trial, study):
         trial(7, {"archetype": [0.1], "filtered": [0.1]}, status="interrupted"),
         trial(8, {"archetype": [0.1, 0.6, 0.8]}),
     )
+
+
+OPTUNA = "search:\n  name: optuna\n  trials: 4\n"
+RATES = {"aaaaaaaa": 0.1, "bbbbbbbb": 0.2}
+
+
+def sides(gap):
+    """Arms that end 0.5 and 0.5 + ``gap``, in every accuracy."""
+    return {"archetype": [0.1, 0.5], "filtered": [0.1, 0.5 + gap]}
+
+
+@pytest.fixture
+def search(trial, database, tmp_path):
+    """The folder of a search whose best gaps are +20 pp at rate 0.1 and +10 pp at 0.2; its other two are losses."""
+    found = [(0.2, "aaaaaaaa", 0.1), (0.1, "bbbbbbbb", 0.2), (-0.1, "cccccccc", 0.3), (-0.2, "dddddddd", 0.4)]
+    trials = [
+        trial(number, sides(gap), config={"optimizer.lr": rate, "seed": 0}, configuration=name)
+        for number, (gap, name, rate) in enumerate(found)
+    ]
+    folder = database(tmp_path / "search", trials)
+    (folder / "manifest.json").write_text('{"name": "quick"}')
+    (folder / "experiment.yaml").write_text(OPTUNA)
+    return folder
+
+
+@pytest.fixture
+def confirm(trial, database, search):
+    """Add a confirmation of the first two configurations with these gaps on fresh seeds; its folder."""
+
+    def make(name="top-2", created="2026-01-01", metric="gap/validation_accuracy", **gaps):
+        runs = [(key, gap) for key, values in gaps.items() for gap in values]
+        trials = [
+            trial(
+                number,
+                sides(gap),
+                config={"optimizer.lr": RATES[key], "seed": 100 + number},
+                configuration=key,
+                changes={("filtered", 1): {"test_accuracy": 0.5 + 0.8 * gap}},
+            )
+            for number, (key, gap) in enumerate(runs)
+        ]
+        folder = database(search / "confirmations" / name, trials)
+        origins = {
+            "aaaaaaaa": {"searched": 0.2, "trials": ["trial0"]},
+            "bbbbbbbb": {"searched": 0.1, "trials": ["trial1"]},
+        }
+        confirms = {"study": "quick", "configurations": {key: origins[key] for key in gaps}, "metric": metric}
+        (folder / "manifest.json").write_text(json.dumps({"name": name, "created": created, "confirms": confirms}))
+        return folder
+
+    return make
+
+
+UNTUNED = {"aaaaaaaa": (0.5, 0.88), "bbbbbbbb": (0.9, 0.89), "cccccccc": (0.85, 0.895), "dddddddd": (0.3, 0.2)}
+"""What the arms of a search reach whose best gap, +38 pp, is had over a baseline 40 pp below the best one."""
+
+
+@pytest.fixture
+def untuned(trial, database, tmp_path):
+    """The folder of the search UNTUNED: another configuration is best for each arm, and tuned the gap is −0.5 pp."""
+    trials = [
+        trial(
+            number,
+            {"archetype": [0.1, baseline], "filtered": [0.1, treatment]},
+            config={"optimizer.lr": (number + 1) / 10, "seed": 0},
+            configuration=name,
+        )
+        for number, (name, (baseline, treatment)) in enumerate(UNTUNED.items())
+    ]
+    folder = database(tmp_path / "untuned", trials)
+    (folder / "manifest.json").write_text('{"name": "untuned"}')
+    (folder / "experiment.yaml").write_text(OPTUNA)
+    return folder
+
+
+@pytest.fixture
+def confirm_arms(trial, database, untuned):
+    """Add a confirmation of UNTUNED with what both arms of a configuration reach on fresh seeds; its folder."""
+
+    def make(roles, metric="gap/validation_accuracy", name="top", **ends):
+        names = list(UNTUNED)
+        runs = [(key, seed, arms) for key, of in ends.items() for seed, arms in enumerate(of)]
+        trials = [
+            trial(
+                number,
+                {"archetype": [0.1, arms[0]], "filtered": [0.1, arms[1]]} if arms else {},
+                config={"optimizer.lr": (names.index(key) + 1) / 10, "seed": 100 + seed, "epochs": 1},
+                configuration=key,
+                status="finished" if arms else "failed",
+                changes={(arm, 1): {"test_accuracy": 2 * end - 1} for arm, end in zip(SIDES, arms or (), strict=False)},
+            )
+            for number, (key, seed, arms) in enumerate(runs)
+        ]
+        folder = database(untuned / "confirmations" / name, trials)
+        origins = {
+            key: {"searched": UNTUNED[key][1] - UNTUNED[key][0], "trials": [f"trial{names.index(key)}"]} for key in ends
+        }
+        for key, of in roles.items():
+            origins[key]["roles"] = of
+        confirms = {"study": "untuned", "configurations": origins, "metric": metric}
+        (folder / "manifest.json").write_text(json.dumps({"name": name, "confirms": confirms}))
+        return folder
+
+    return make

@@ -297,8 +297,12 @@ def test_a_search_is_unconfirmed_until_it_is_confirmed(searched, tmp_path):
     assert text.index(claim) < text.index("Measured by test accuracy")
     assert "the search had found +20.00 pp, 70% of which did not hold" in text
     assert "not confirmed on fresh seeds" not in text
-    heads = "Configuration optimizer.lr Searched gap Seeds Confirmed gap 95% interval Leaves out 0"
-    row = "aaaaaaaa 0.1 +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes"
+    heads = (
+        "Configuration optimizer.lr Role Searched gap Seeds Confirmed gap 95% interval Leaves out 0 "
+        "Its baseline, against the best Tuned gap of its problem 95% interval of the tuned gap"
+    )
+    roles = "winner, best baseline, best treatment"  # which the search says, for an earlier version confirmed it
+    row = f"aaaaaaaa 0.1 {roles} +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes 0.00 pp – –"
     for metric in ("validation accuracy", "test accuracy"):
         assert f"Gap in {metric}, searched and confirmed (top-1) {heads} {row}" in text
 
@@ -308,11 +312,11 @@ def test_a_confirmation_has_a_report_of_its_own(searched, tmp_path):
     folder = searched[1]()
     text = words(page(load(folder), tmp_path / "one"))
     assert "This study confirms 1 configuration of search on fresh seeds." in text
-    assert "aaaaaaaa 0.1 +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes" in text
+    assert "best treatment +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes 0.00 pp" in text
     alone = shutil.copytree(folder, tmp_path / "alone")
     text = words(page(load(alone), tmp_path / "two"))
     assert "the search's best configuration (aaaaaaaa) has a mean gap of +6.00 pp" in text
-    assert "aaaaaaaa +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes" in text
+    assert "aaaaaaaa winner +20.00 pp 3 +6.00 pp +3.52 to +8.48 pp yes – – –" in text
 
 
 @pytest.mark.slow

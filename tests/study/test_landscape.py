@@ -8,9 +8,11 @@ landscape is of losses: in its corner the baseline is accurate, but has a worst 
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -18,13 +20,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.confirmation_claims import claims
+from analysis.confirmations import confirmations
 from analysis.load import load
 from analysis.pairs import pair
 from analysis.sources import read
 from search_spaces.domains import space
-from study.experiment import Search
+from study.confirm import chosen, confirmation, provenance
+from study.experiment import Experiment, Search, from_document
+from study.folder import create
+from study.history import read as read_history
+from study.queue import Planned
+from study.recorder import Recorder
 from study.searcher import Asked, Outcome, create_study
-from trainables.config import Ceiling, Objective
+from tests.study.conftest import SMALL
+from trainables.config import Ceiling, Objective, TrialConfig
+from trainables.records import Row
 
 SPACE = space(optimizer__lr={"loguniform": [1e-4, 1.0]}, optimizer__momentum={"uniform": [0.0, 0.95]})
 CHANCE, TRAINED = 0.1, 0.92
@@ -45,10 +56,15 @@ def distance(config: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Landscape:
-    """``diverges``: a baseline that breaks has no accuracy; ``rim``: how gradually it breaks, in decades."""
+    """A made-up response of both arms to the learning rate and momentum.
+
+    ``diverges``: a baseline that breaks has no accuracy; ``rim``: how gradually it breaks, in decades; ``gain``: by how
+    much the treatment is better at the honest optimum than elsewhere.
+    """
 
     diverges: bool = False
     rim: float = 0.0
+    gain: float = 0.04
 
     def report(self, config: Mapping[str, Any]) -> dict[str, float]:
         """What a comparison with this configuration would report."""
@@ -56,7 +72,7 @@ class Landscape:
         broken = 1 / (1 + math.exp(-4 * over / self.rim)) if self.rim else float(over > 0)
         learned = 1 / (1 + math.exp(-10 * (step(config) + 3.5)))  # too small a step learns little in the time there is
         baseline = CHANCE + (TRAINED - CHANCE) * learned * (1 - broken)
-        gain = 0.04 * math.exp(-((distance(config) / 0.6) ** 2)) - 0.01
+        gain = self.gain * math.exp(-((distance(config) / 0.6) ** 2)) - 0.01
         treatment = baseline + gain * learned + 0.8 * broken
         if self.diverges and broken:
             baseline = math.nan
@@ -186,6 +202,84 @@ def test_the_ceilings_let_pass_what_was_trained_well_and_stop_what_adam_drove_ap
     apart = printed[~sgd & (printed["baseline/test_worst_loss"] > 60)]
     assert len(apart) == 6
     assert not counts(apart).any()
+
+
+# ------------------------------------------------------------------------------------------------------- confirmed gaps
+
+
+def recorded(folder: Path, experiment: Experiment, landscape: Landscape, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Record comparisons that reach what the landscape says, give or take 0.3 pp of each seed and arm."""
+    with Recorder(folder) as recorder:
+        for number, config in enumerate(configs):
+            planned = Planned(number, TrialConfig.from_dotted(config).to_dotted())
+            report = landscape.report(config)
+            rows: list[Row] = [{"arm": arm, "epoch": 0} for arm in ("archetype", "filtered")]
+            for arm in ("archetype", "filtered"):
+                noise = Random(f"{config['seed']} {arm} {planned.configuration}").gauss(0, 0.003)
+                accuracy = report[f"{arm}/validation_accuracy"] + noise
+                report[f"{arm}/validation_accuracy"] = accuracy
+                rows.append(
+                    {"arm": arm, "epoch": 1, "train_mean_loss": 0.1, "steps": 9, "cumulative_steps": 9}
+                    | {f"{split}_accuracy": accuracy for split in ("train", "validation", "test")}
+                )
+            report["gap/validation_accuracy"] = (
+                report["filtered/validation_accuracy"] - report["archetype/validation_accuracy"]
+            )
+            recorder.start(planned.trial_id, number, planned.configuration, planned.config)
+            recorder.add(planned.trial_id, rows, experiment.objective.values(report, "archetype"))
+            recorder.end(planned.trial_id, "finished")
+
+
+def confirmed_claims(folder: Path, landscape: Landscape, floor: float) -> list[str]:
+    """What is said of a search of the landscape by TPE when its best configuration is confirmed on 5 fresh seeds."""
+    document = {
+        **SMALL,
+        "epochs": 1,
+        "space": {key: parameter.model_dump(exclude_defaults=True) for key, parameter in SPACE.items()},
+        "search": {"name": "optuna", "trials": TRIALS},
+        "objective": {"baseline_floor": floor},
+    }
+    experiment = from_document("landscape", document)
+    asked = searched(landscape, experiment.objective, 0).study.get_trials()
+    create(folder, experiment)
+    recorded(folder, experiment, landscape, [{**experiment.fixed, **trial.params, "seed": 0} for trial in asked])
+    history = read_history(folder)
+    runs = chosen(history, experiment, pair(load(folder)).frame, top=1)
+    again = confirmation(experiment, history, runs, seeds=5)
+    to = folder / "confirmations" / "first"
+    create(to, again, provenance("landscape", experiment, runs))
+    first = again.trial["seed"]
+    configs = [
+        {**config, "seed": seed} for config in again.configurations or () for seed in range(first, first + again.seeds)
+    ]
+    recorded(to, again, landscape, configs)
+    return claims(load(folder), confirmations(folder), "validation_accuracy")
+
+
+def test_a_win_at_the_edge_of_the_floor_is_confirmed_against_the_best_baseline(tmp_path: Path) -> None:
+    """The search finds gaps of 40 pp over half-broken baselines, and holds better ones; tuned, the treatment loses."""
+    said = confirmed_claims(tmp_path / "study", Landscape(rim=1.0, gain=0), 0.5)
+    tuned = re.match(
+        r"Confirmed on 5 fresh seeds, each arm at its own best .*: a mean gap of −(0\.\d+|1\.\d+) pp", said[0]
+    )
+    assert tuned
+    assert 0.5 < float(tuned[1]) < 1.6
+    assert "does not stand against that: there archetype is " in said[1]
+    behind = re.search(r"there archetype is (\d+\.\d+) pp behind its best", said[1])
+    assert behind
+    assert 25 < float(behind[1]) < 45
+    assert re.search(r"the mean gap is \+[234]\d\.\d+ pp", said[1])
+    assert not any("which held" in line for line in said)
+
+
+def test_an_honest_win_is_confirmed_with_the_standing_of_its_baseline(tmp_path: Path) -> None:
+    said = confirmed_claims(tmp_path / "study", Landscape(gain=0.1), 0.9)
+    assert re.match(
+        r"Confirmed on 5 fresh seeds(, each arm at its own best .*|: .*) a mean gap of \+[89]\.\d+ pp", said[0]
+    )
+    assert "which leaves out 0" in said[0]
+    assert not any("does not stand" in line for line in said)
+    assert re.search("its best on the same seeds|is at its best|best configuration of its problem", said[1])
 
 
 @given(st.floats(1e-4, 1.0), st.floats(0, 0.95), st.booleans(), st.sampled_from([0.0, 1.0]))

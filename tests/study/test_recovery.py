@@ -1,5 +1,6 @@
 """Drills: whatever ends a study, going on with it gives what an undisturbed run would have given."""
 
+import json
 import os
 import pickle
 import shutil
@@ -226,12 +227,17 @@ def test_winners_are_confirmed_on_fresh_seeds_and_the_report_quotes_them(undistu
     assert done.returncode == 0, done.stderr
     (confirmation,) = (study / "confirmations").iterdir()
     trials, epochs = tables(confirmation)
-    assert list(trials["status"]) == ["finished", "finished"]
-    assert trials["trial_id"].str.split("-").str[1].nunique() == 1
+    manifest = json.loads((confirmation / "manifest.json").read_text("utf-8"))
+    roles = {key: of["roles"] for key, of in manifest["confirms"]["configurations"].items()}
+    assert sorted(role for of in roles.values() for role in of) == ["best baseline", "best treatment", "winner"]
+    assert set(trials["trial_id"].str.split("-").str[1]) == set(roles)
+    assert list(trials["status"]) == ["finished"] * 2 * len(roles)
     with closing(sqlite3.connect(confirmation / FILENAME)) as connection:
         seeds = {seed for (seed,) in connection.execute("""SELECT config ->> '$."seed"' FROM trials""")}
     assert seeds == {2, 3}  # the study has used 0 and 1
     assert epochs["epoch"].max() == 8
+    more = f"with {2 * (len(roles) - 1)} further comparisons the best configuration of each arm"
+    assert (more if len(roles) > 1 else "is among them") in " ".join(done.stdout.split())
     assert "Confirmed on 2 fresh seeds" in filter_study("gaps", "study", cwd=tmp_path).stdout
     assert "Confirmed on 2 fresh seeds" in (study / "report.html").read_text("utf-8")
     nothing = filter_study("confirm", "nothing", cwd=tmp_path)

@@ -9,7 +9,19 @@ from analysis.load import load
 from study import folder, runner
 from study.bench import replay as replays
 from study.bench.replay import Curve, Moment, Table, label, replay
-from study.bench.search import NEVER, confirmed, experiment, figures, near, ranked, read, standing, suite, train
+from study.bench.search import (
+    NEVER,
+    confirmations,
+    confirmed,
+    experiment,
+    figures,
+    near,
+    ranked,
+    read,
+    standing,
+    suite,
+    train,
+)
 from study.display import NoDisplay
 from study.experiment import Experiment, Scheduler, Search, from_document
 from tests.study.conftest import SMALL
@@ -303,3 +315,10 @@ def test_a_replay_asks_trains_and_stops_as_the_engine_does(tmp_path: Path, monke
     told = [later.spent - earlier.spent for earlier, later in zip([Moment(0, ()), *moments], moments, strict=False)]
     assert told == in_turn
     assert len(set(told)) > 1  # some were stopped
+
+
+@pytest.mark.parametrize(("top", "sizes", "runs"), [(5, [32, 64, 128, 256], 13), (5, [32], 7), (1, [32, 64], 3)])
+def test_a_confirmation_costs_the_best_and_two_more_in_each_of_their_problems(
+    top: int, sizes: list[int], runs: int
+) -> None:
+    assert confirmations(searching(optimizer__lr=[0.01, 0.1], batch_size=sizes), top) == runs

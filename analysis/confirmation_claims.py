@@ -1,0 +1,230 @@
+"""What confirmations allow to say of a search: sentences for a verdict.
+
+A win over a baseline that nobody tuned is undone by the best baseline of its problem. So the gap with each arm at its
+own best stands first, and a gap at one configuration carries the standing of its baseline.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.confirmations import (
+    BEST,
+    WINNER,
+    chosen_by,
+    confirmed,
+    confirms_tuned,
+    is_confirmation,
+    origin_of,
+    searched_in,
+)
+from analysis.database import counted
+from analysis.gaps import amount, label, title
+from analysis.load import Study
+
+SEARCHES = ("optuna", "random")
+"""Values of ``search.name`` under which the best comparison is the best of many draws."""
+
+Row = Mapping[Any, Any]
+
+
+def claims(study: Study, found: Sequence[Study], metric: str) -> list[str]:
+    """What fresh seeds say of the search's best gap, and how much of it they left: sentences for a verdict.
+
+    In the metric that the winners were chosen by, and in ``metric``. Of several confirmations the newest that has
+    results speaks; none does, and there is nothing to say. A study that is a confirmation speaks for itself.
+    """
+    if is_confirmation(study):
+        search = searched_in(study)
+        origin = search.name if search else origin_of(study)
+        frame = confirmed(search, study, metric)
+        about = f"This study confirms {counted(len(frame), 'configuration')} of {origin} on fresh seeds."
+        return [*_claims(search, study, metric), about]
+    said = (_claims(study, confirmation, metric) for confirmation in reversed(found))
+    return next(filter(None, said), [])
+
+
+def unconfirmed(study: Study) -> list[str]:
+    """The sentence for the verdict on a search that no claim of :func:`claims` backs: its best gap is not confirmed."""
+    if _search(study) not in SEARCHES or (study.trials["status"] == "finished").sum() < 2:
+        return []
+    return [f"The best gap of this search is not confirmed on fresh seeds; to do so: {_command(study)}"]
+
+
+def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
+    chosen = chosen_by(confirmation, metric)
+    frame = confirmed(study, confirmation, chosen)
+    keys = list(frame.columns[1 : list(frame.columns).index("searched")])
+    rows = frame.to_dict("records")
+    having = [row for row in rows if WINNER in row["roles"] and row["seeds"]]
+    if not having:
+        return []
+    first = "the search's best configuration"
+    best, arm = having[0], str(confirmation.trials["baseline"].iloc[0])
+    settings = ", ".join(f"{key} {label(best[key])}" for key in keys if pd.notna(best[key])) or best["configuration"]
+    which = f"{first if best is rows[0] else 'the configuration'} ({settings})"
+    if _best_for_both(best):
+        where = "" if confirms_tuned(confirmation) else " in the search"
+        lines = _alone(which, chosen, best, f"It is the best configuration of its problem for each arm{where}.")
+    elif confirms_tuned(confirmation):
+        lines = _tuned(which, chosen, best, arm)
+    else:
+        lines = _by_the_search(which, chosen, best, arm, study)
+    lines += _without_results(best)
+    if metric != chosen:
+        also = confirmed(study, confirmation, metric).to_dict("records")
+        lines += _also(metric, also[rows.index(best)])
+    return lines + _of_several(having, chosen)
+
+
+def _alone(which: str, metric: str, row: Row, standing: str, held: bool = True) -> list[str]:
+    gap = f"{_estimate(metric, row)}{_searched(metric, row, held)}"
+    return [f"Confirmed on {counted(row['seeds'], 'fresh seed')}: {which} has a mean gap of {gap}.", standing]
+
+
+def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
+    """The gap with each arm at its own best first, then what it leaves of the gap at the winner's configuration."""
+    gap = f"{_estimate(metric, row)}{_searched(metric, row, held=not undone(row))}"
+    there = f"{arm} is {_standing(metric, row, arm)} on the same seeds, and the mean gap is {gap}."
+    if not row["tuned_seeds"]:
+        return [
+            "Not confirmed with each arm at its own best configuration of this problem: no fresh seed has results of "
+            "both.",
+            f"At {which} {there}",
+        ]
+    first = (
+        f"Confirmed on {counted(row['tuned_seeds'], 'fresh seed')}, each arm at its own best configuration of this "
+        f"problem: a mean gap of {_estimate(metric, row, 'tuned_')}."
+    )
+    if undone(row):
+        return [first, f"The gap at {which} does not stand against that: there {there}"]
+    return [first, f"At {which} {there}"]
+
+
+def _by_the_search(which: str, metric: str, row: Row, arm: str, study: Study | None) -> list[str]:
+    """For a confirmation that did not run what is best for either arm: how the baseline stands in the search."""
+    again = f"; to confirm each arm at its best: {_command(study)}" if study else ""
+    if not math.isfinite(row["behind"]):
+        unknown = f"How {arm} stands there against its best in the search is not known{again or '.'}"
+        return _alone(which, metric, row, unknown, held=False)
+    standing = f"{_standing(metric, row, arm)} in the search, which is not confirmed"
+    if row["mean"] > 0 and row["behind"] >= row["mean"]:
+        gap = f"{_estimate(metric, row)}{_searched(metric, row, held=False)}"
+        return [
+            f"The gap at {which} is one over an untuned baseline: {arm} is there {standing}{again}",
+            f"At this configuration alone the mean gap on {counted(row['seeds'], 'fresh seed')} is {gap}.",
+        ]
+    return _alone(which, metric, row, f"There {arm} is {standing}{again or '.'}")
+
+
+def undone(row: Row) -> bool:
+    """Whether a win at a configuration does not stand with each arm at its own best: that gap is not surely above 0.
+
+    Its interval decides, and without one the gap itself. Takes a row of :func:`analysis.confirmations.confirmed`.
+    """
+    if not row["mean"] > 0 or _best_for_both(row):
+        return False
+    least = row["tuned_low"] if math.isfinite(row["tuned_low"]) else row["tuned"]
+    return not least > 0
+
+
+def _best_for_both(row: Row) -> bool:
+    return set(BEST.values()) <= set(row["roles"])
+
+
+def _also(metric: str, row: Row) -> list[str]:
+    """The same of another metric than the one that chose."""
+    if not row["seeds"]:
+        return []
+    here = f"{_estimate(metric, row)}{_searched(metric, row, held=not undone(row))}"
+    if not row["tuned_seeds"] or _best_for_both(row):
+        return [f"Beside it stands a mean gap of {here}."]
+    at_best = _estimate(metric, row, "tuned_")
+    return [f"With each arm at its own best the mean gap is {at_best}; at that configuration alone it is {here}."]
+
+
+def _without_results(row: Row) -> list[str]:
+    lost = row["runs"] - row["seeds"]
+    if not lost:
+        return []
+    return [
+        f"{lost} of its {counted(row['runs'], 'fresh seed')} {'has' if lost == 1 else 'have'} no gap, because an arm "
+        "diverged or the comparison did not finish; the mean leaves them out."
+    ]
+
+
+def _of_several(winners: Sequence[Row], metric: str) -> list[str]:
+    if len(winners) < 2:
+        return []
+    above, below = sum(row["low"] > 0 for row in winners), sum(row["high"] < 0 for row in winners)
+    text = (
+        f"Of {len(winners)} winners with results, the whole interval lies above 0 for {above} and below 0 for {below} "
+        f"({title(metric)}, each taken alone)."
+    )
+    untuned = sum(row["mean"] > 0 and row["behind"] >= row["mean"] for row in winners)
+    if not untuned:
+        return [text]
+    return [
+        f"{text} {untuned} of their wins {'is' if untuned == 1 else 'are'} over an untuned baseline: at its best it "
+        "does better in the same problem than the treatment did there."
+    ]
+
+
+def _standing(metric: str, row: Row, arm: str) -> str:
+    """How the baseline stands at a configuration, compared with its best."""
+    behind = float(row["behind"])
+    if BEST["baseline"] in row["roles"]:
+        return "at its best"
+    if not math.isfinite(behind):
+        return "not to be compared with its best"
+    size = amount(metric, abs(behind)).lstrip("+")
+    return (
+        f"{size} behind its best"
+        if behind > 0
+        else f"{size} ahead of what was chosen as its best"
+        if behind
+        else "as good as at its best"
+    )
+
+
+def _estimate(metric: str, row: Row, prefix: str = "") -> str:
+    """A mean gap of a row of `confirmed` with its interval."""
+    mean, low, high = (float(row[f"{prefix}{name}".removesuffix("_mean")]) for name in ("mean", "low", "high"))
+    text = f"{amount(metric, mean)} in {title(metric)}"
+    if not math.isfinite(low):
+        return f"{text} (too few seeds for an interval)"
+    zero = "leaves out" if low > 0 or high < 0 else "includes"
+    return f"{text} (95% interval from {amount(metric, low)} to {amount(metric, high)}, which {zero} 0)"
+
+
+def _searched(metric: str, row: Row, held: bool) -> str:
+    """What the gap was in the search, and how much of it is left; that it held only where it stands."""
+    searched, mean = float(row["searched"]), float(row["mean"])
+    if not math.isfinite(searched):
+        return ""
+    text = f"; the search had found {amount(metric, searched)}"
+    if searched <= 0:
+        return text
+    if mean >= searched:
+        return f"{text}, which held" if held and row["seeds"] == row["runs"] else text
+    lost = f"{1 - mean / searched:.0%}" if mean > 0 else "all"
+    return f"{text}, {lost} of which did not hold"
+
+
+def _command(study: Study) -> str:
+    return shlex.join(["filter-study", "confirm", str(study.path)])
+
+
+def _search(study: Study) -> str | None:
+    """``search.name`` of the study's experiment; None where it is not known."""
+    try:
+        search = yaml.safe_load(study.experiment)["search"]
+        return str(search["name"])
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        return None
