@@ -115,8 +115,8 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
             "×",
             f"grid {len(labels)} × {grid.longest} = {whole} epochs, best {100 * median(best.values()):+.2f} pp; "
             f"{sum(epochs is not None for epochs in spent)} of {len(spent)} searches get there, {firsts} with their "
-            f"first alone, the others count as {NEVER:g}; with the {cost} epochs that at most confirm the best {top} and "
-            f"each arm's best in their problems, on both sides: {(median(ratios) * whole + cost) / (whole + cost):.2f}",
+            f"first alone, the others count as {NEVER:g}; with the {cost} epochs at most that confirm the best "
+            f"{top} and each arm's best in their problems, on both sides: {(median(ratios) * whole + cost) / (whole + cost):.2f}",
             "at most" if limit else None,
             limit,
         )
@@ -131,7 +131,7 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
 
 
 def confirmations(grid: Experiment, top: int) -> int:
-    """The configurations that ``filter-study confirm`` runs at most: the best, and two more in each of their problems."""
+    """How many configurations ``filter-study confirm`` runs at most: the best, and two in each of their problems."""
     whole = [TrialConfig.from_dotted(config).to_dotted() for config in grid.configurations or ()]
     problems = {tuple(config.get(key) for key in CELL) for config in whole}
     return top + len(SIDES) * min(top, len(problems))
