@@ -84,13 +84,13 @@ def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
 
 
 def _alone(which: str, metric: str, row: Row, standing: str, held: bool = True) -> list[str]:
-    gap = f"{_estimate(metric, row)}{_searched(metric, row, held)}"
+    gap = f"{_estimate(metric, row)}{_searched(metric, row, held and row['seeds'] == row['runs'])}"
     return [f"Confirmed on {counted(row['seeds'], 'fresh seed')}: {which} has a mean gap of {gap}.", standing]
 
 
 def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
     """The gap with each arm at its own best first, then what it leaves of the gap at the winner's configuration."""
-    gap = f"{_estimate(metric, row)}{_searched(metric, row, held=not undone(row))}"
+    gap = f"{_estimate(metric, row)}{_searched(metric, row, held=_stands(row))}"
     there = f"{arm} is {_standing(metric, row, arm)} on the same seeds, and the mean gap is {gap}."
     if not row["tuned_seeds"]:
         return [
@@ -99,12 +99,19 @@ def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
             f"At {which} {there}",
         ]
     first = (
-        f"Confirmed on {counted(row['tuned_seeds'], 'fresh seed')}, each arm at its own best configuration of this "
+        f"Confirmed on {_seeds(row)}, each arm at its own best configuration of this "
         f"problem: a mean gap of {_estimate(metric, row, 'tuned_')}."
     )
     if undone(row):
         return [first, f"The gap at {which} does not stand against that: there {there}"]
     return [first, f"At {which} {there}"]
+
+
+def _seeds(row: Row) -> str:
+    """The fresh seeds on which both arms at their best have a result, of all."""
+    if row["tuned_seeds"] == row["runs"]:
+        return counted(row["runs"], "fresh seed")
+    return f"{row['tuned_seeds']} of {counted(row['runs'], 'fresh seed')} (on the others one of the two has no result)"
 
 
 def _by_the_search(which: str, metric: str, row: Row, arm: str, study: Study | None) -> list[str]:
@@ -134,6 +141,12 @@ def undone(row: Row) -> bool:
     return not least > 0
 
 
+def _stands(row: Row) -> bool:
+    """Whether a win may be said to have held: nothing undoes it, and no fresh seed is left out."""
+    seeds = (row["seeds"],) if _best_for_both(row) else (row["seeds"], row["tuned_seeds"])
+    return not undone(row) and set(seeds) == {row["runs"]}
+
+
 def _best_for_both(row: Row) -> bool:
     return set(BEST.values()) <= set(row["roles"])
 
@@ -142,7 +155,7 @@ def _also(metric: str, row: Row) -> list[str]:
     """The same of another metric than the one that chose."""
     if not row["seeds"]:
         return []
-    here = f"{_estimate(metric, row)}{_searched(metric, row, held=not undone(row))}"
+    here = f"{_estimate(metric, row)}{_searched(metric, row, held=_stands(row))}"
     if not row["tuned_seeds"] or _best_for_both(row):
         return [f"Beside it stands a mean gap of {here}."]
     at_best = _estimate(metric, row, "tuned_")
@@ -155,7 +168,7 @@ def _without_results(row: Row) -> list[str]:
         return []
     return [
         f"{lost} of its {counted(row['runs'], 'fresh seed')} {'has' if lost == 1 else 'have'} no gap, because an arm "
-        "diverged or the comparison did not finish; the mean leaves them out."
+        "diverged or could not train, or the comparison did not finish; the mean leaves them out."
     ]
 
 
@@ -212,7 +225,7 @@ def _searched(metric: str, row: Row, held: bool) -> str:
     if searched <= 0:
         return text
     if mean >= searched:
-        return f"{text}, which held" if held and row["seeds"] == row["runs"] else text
+        return f"{text}, which held" if held else text
     lost = f"{1 - mean / searched:.0%}" if mean > 0 else "all"
     return f"{text}, {lost} of which did not hold"
 

@@ -116,7 +116,8 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
             f"grid {len(labels)} × {grid.longest} = {whole} epochs, best {100 * median(best.values()):+.2f} pp; "
             f"{sum(epochs is not None for epochs in spent)} of {len(spent)} searches get there, {firsts} with their "
             f"first alone, the others count as {NEVER:g}; with the {cost} epochs at most that confirm the best "
-            f"{top} and each arm's best in their problems, on both sides: {(median(ratios) * whole + cost) / (whole + cost):.2f}",
+            f"{top} and each arm's best in their problems, on both sides: "
+            f"{(median(ratios) * whole + cost) / (whole + cost):.2f}",
             "at most" if limit else None,
             limit,
         )

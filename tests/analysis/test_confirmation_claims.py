@@ -196,6 +196,13 @@ def test_fresh_seeds_without_a_gap_are_said(untuned, confirm_arms):
     assert not any("which held" in line for line in said)
 
 
+def test_a_win_does_not_hold_where_a_tuned_arm_has_no_result_on_a_seed(untuned, confirm_arms):
+    confirm_arms(ROLES, aaaaaaaa=[(0.4, 0.9)] * 3, bbbbbbbb=B, cccccccc=[BETTER[0], None, BETTER[2]])
+    said = claims(load(untuned), confirmations(untuned), "validation_accuracy")
+    assert said[0].startswith("Confirmed on 2 of 3 fresh seeds (on the others one of the two has no result), each arm")
+    assert not any("which held" in line for line in said)
+
+
 def test_an_earlier_confirmation_says_how_its_baseline_stands_in_the_search(untuned, confirm_arms):
     confirm_arms({}, aaaaaaaa=A)
     assert claims(load(untuned), confirmations(untuned), "validation_accuracy") == [
