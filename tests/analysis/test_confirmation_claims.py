@@ -149,7 +149,7 @@ def test_a_win_that_the_tuned_comparison_bears_out_comes_second_with_its_standin
     ],
 )
 def test_what_undoes_a_win(untuned, confirm_arms, baseline, treatment, undone):
-    confirm_arms(ROLES, aaaaaaaa=[(0.5, 0.9)] * 3, bbbbbbbb=baseline, cccccccc=treatment)
+    confirm_arms(ROLES, aaaaaaaa=[(0.5, 0.9)] * len(baseline), bbbbbbbb=baseline, cccccccc=treatment)
     said = claims(load(untuned), confirmations(untuned), "validation_accuracy")
     assert "which held" not in said[0]
     assert ("which held" not in said[1]) is undone

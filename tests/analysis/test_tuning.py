@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.database import TableError
 from analysis.pairs import pair
-from analysis.tuning import (
+from analysis.tuning import at_best, (
     LOST,
     STANDINGS,
     TIED,
@@ -277,3 +277,20 @@ def test_how_comparisons_stand_that_an_arm_lost_by_what_became_of_it(study, tria
     idle = study(trial(0, curves, changes={("filtered", 2): {"cumulative_steps": 1}}))
     for metric in ("test_accuracy", "test_worst_loss"):
         assert standing(pair(idle).frame, metric).tolist() == [UNTRAINED]
+
+
+def test_each_arm_is_at_its_best_somewhere_in_the_cell_of_every_comparison():
+    configs = [{"batch_size": size} | rate for size in (32, 64) for rate in rates(0.1, 0.2)]
+    frame = frame_of((0.9, 0.8), (0.5, 0.85), (0.6, 0.7), (0.5, 0.6), configs=configs)
+    best = at_best(frame)
+    assert best["baseline"].tolist() == ["trial0", "trial0", "trial2", "trial2"]
+    assert best["treatment"].tolist() == ["trial1", "trial1", "trial2", "trial2"]
+    assert at_best(frame.head(1))["treatment"].tolist() == ["trial0"]
+    assert at_best(frame.head(0)).empty
+
+
+def test_where_nothing_can_be_chosen_no_arm_is_at_its_best_anywhere():
+    frame = frame_of((0.9, 0.8), (0.5, 0.6), configs=rates(0.1, 0.2))
+    for split in ("validation", "train"):
+        frame[f"baseline/{split}_accuracy"] = math.nan
+    assert at_best(frame)["baseline"].tolist() == [None, None]
