@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.database import TableError
 from analysis.pairs import pair
-from analysis.tuning import at_best, (
+from analysis.tuning import (
     LOST,
     STANDINGS,
     TIED,
@@ -18,6 +18,7 @@ from analysis.tuning import at_best, (
     UNTRAINED,
     UNTUNED,
     WON,
+    at_best,
     best_of_n,
     standing,
     tuned,
