@@ -32,6 +32,15 @@ class Parameter(Frozen):
     integer: tuple[int, int] | tuple[float, float] | None = Field(None, description="bounds as the key holds them")
     when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_section(cls, stated: Any) -> Any:
+        if not isinstance(stated, Mapping | Parameter):
+            raise ValueError(
+                "a parameter is a section such as {choice: [8, 16]}, {integer: [8, 64]} or {uniform: [0, 0.9]}"
+            )
+        return stated
+
     @field_validator("choice", mode="before")
     @classmethod
     def _values_are_scalars(cls, choice: Any, info: ValidationInfo) -> Any:

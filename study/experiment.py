@@ -73,6 +73,13 @@ class Search(Frozen):
     )
     seed: int = Field(0, ge=0, lt=2**32)
 
+    @field_validator("points", mode="before")
+    @classmethod
+    def _points_set_keys(cls, points: Any) -> Any:
+        if not isinstance(points, list | tuple) or not all(map(_is_point, points)):
+            raise ValueError("must be a list of points such as {optimizer.lr: 0.1, batch_size: 8}, by dotted keys")
+        return points
+
     @field_validator("points")
     @classmethod
     def _values_are_those_that_a_configuration_holds(cls, points: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:
@@ -89,6 +96,10 @@ class Search(Frozen):
         if self.name == "points" and not self.points:
             raise ValueError("search.name points needs points: a list of the keys to set in each comparison")
         return self
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, domains.Scalar) for one in value.values())
 
 
 class Scheduler(Frozen):
@@ -660,7 +671,10 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
             lines.append(f"{where}: is missing")
         elif item["type"] == "union_tag_invalid":
             lines.append(f"{where}.name: {item['ctx']['tag']!r}: must be one of {item['ctx']['expected_tags']}")
-        elif isinstance(item["input"], Mapping | Frozen):
+        elif item["type"] in ("dict_type", "model_type", "model_attributes_type"):
+            empty = "; {} has all defaults" if item["input"] is None else ""
+            lines.append(f"{where}: {_short(item['input'])}: must be a section with keys of its own{empty}")
+        elif item["type"] == "value_error" and isinstance(item["input"], Mapping | Frozen):
             lines.append(f"{where}: {message}")
         else:
             number = item["type"] == "string_type" and isinstance(item["input"], bool | int | float)

@@ -290,8 +290,18 @@ CLASHES = [
         {"search": {"name": "random", "trials": 3, "points": [{"optimizer.nesterov": True, "optimizer.momentum": 0}]}},
         "optimizer: nesterov needs a momentum above 0",
     ),
-    (optuna(points=[{"optimizer": {"lr": 0.1}}]), "search.points.0.optimizer"),
-    (optuna(points={"optimizer.lr": 0.1}), "search.points: "),
+    (
+        optuna(points=[{"optimizer": {"lr": 0.1}}]),
+        "search.points: [{'optimizer': {'lr': 0.1}}]: must be a list of points",
+    ),
+    (optuna(points={"optimizer.lr": 0.1}), "search.points: must be a list of points such as {optimizer.lr: 0.1, batch"),
+    (
+        {"space": {"optimizer.lr": [0.1, 0.2]}},
+        "space.optimizer.lr: [0.1, 0.2]: a parameter is a section such as {choice:",
+    ),
+    ({"arms": {"mine": None}}, "arms.mine: None: must be a section with keys of its own; {} has all defaults"),
+    ({"dataset": "mnist"}, "dataset: 'mnist': must be a section with keys of its own"),
+    ({"batch_size": {"choice": [8]}}, "batch_size: {'choice': [8]}: input should be a valid integer"),
     (
         {"search": {"name": "grid", "points": [{"seed": 1}]}},
         "search: a grid has its own points; leave points out, or use search.name points",
