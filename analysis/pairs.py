@@ -110,7 +110,7 @@ def pair(
     again[usable] = trials.loc[usable, [key for key in keys if key != STUDY]].duplicated().to_numpy()
     found.reasons[again] = "repeated another comparison, seed and all"
     kept = np.flatnonzero(found.reasons == "")
-    measured: dict[str, Any] = {"outcome": outcomes(found.fates)}
+    measured: dict[str, Any] = {"outcome": pd.array(outcomes(found.fates), dtype="string")}
     measured["baseline_learned"] = values["baseline"]["test_accuracy"] >= LEARNED / classes(trials)
     for role in SIDES:
         measured |= {f"{role}/{name}": values[role][name] for name in MEASURED}

@@ -15,7 +15,7 @@ from analysis.findings import HEADLINE, Findings, forest_rows, headline_rows, su
 from analysis.gap_charts import LEARNED, described, scatter_chart, zero_lines
 from analysis.gaps import amount, label, settings, summarize, title
 from analysis.page import Block, Cell, Heading, Missing, Section, Table, Text, capped, choice, grid
-from analysis.tuning import STANDINGS, Tuned, best_of_n, standing, tuned
+from analysis.tuning import STANDINGS, UNLEARNED, UNTUNED, WON, Tuned, best_of_n, standing, tuned
 
 NO_CONTROL = (
     "No control arm was run, so it is not known whether the treatment does what it does by which samples it keeps, or "
@@ -139,8 +139,8 @@ def tuning(found: Findings) -> Section:
         f"How comparisons stand: {said}.",
     )
     if cells:
-        wins = int(standings.iloc[2:].sum())
-        answer += f" Of {counted(wins, 'win')}, {standings['won']:,} over a baseline that learned and was tuned."
+        wins = int(standings[[UNLEARNED, UNTUNED, WON]].sum())
+        answer += f" Of {counted(wins, 'win')}, {standings[WON]:,} over a baseline that learned and was tuned."
     blocks += grid(chart)
     curves = best_of_n(found.frame)
     sizes = curves.groupby("cell", sort=False)["configurations"].first()

@@ -99,7 +99,8 @@ def tradeoff(found: Findings) -> Section:
         nothing = "No comparison has finished with test accuracy and worst test loss of both arms."
         return Section("tradeoffs", heading, "Not known yet.", [Missing(nothing)])
     best = rows[rows["front"]].sort_values("accuracy", ascending=False, kind="stable")
-    gains = (rows["accuracy"] > 0) & (rows["worst_loss"] > 0) & ~(rows["compute"] >= 1) & (rows["unlearned"] == 0)
+    gains = (rows["accuracy"] > 0) & (rows["worst_loss"] > 0) & ~(rows["compute"] >= 1)
+    gains &= (rows["unlearned"] == 0) & (rows["lost"] == 0)
     costed = bool(rows["compute"].notna().any())
     saves = " and saves compute" if costed else ""
     respects = "all three respects" if costed else "both respects"

@@ -87,6 +87,7 @@ def _side(role: Literal["baseline", "treatment"]) -> tuple[Field, ...]:
 
 
 PAIR_COLUMNS = (
+    Field("outcome", "str", "", "`measured`, or the side that lost and why, such as `treatment diverged`"),
     Field("baseline_learned", "bool", "", f"whether the baseline's test accuracy is at least {LEARNED} times chance"),
     *_side("baseline"),
     *_side("treatment"),
@@ -129,7 +130,8 @@ NOTES = {
     "trials": "every comparison of the study, whatever became of it, in order of `number`",
     "epochs": "what every arm had reached after every epoch, epoch 0 (before training) included",
     "steps": "what every update took; there with `trace: true` only",
-    "pairs": "baseline and treatment side by side, less the repetitions of a configuration, seed and all",
+    "pairs": "baseline and treatment side by side, less the repetitions of a configuration, seed and all, and the "
+    "comparisons that both arms lost",
 }
 
 FORMATS = """
@@ -185,7 +187,12 @@ def _pairs() -> str:
     clocks = ", ".join(f"`{column}` ({word})" for word, column in CLOCKS.items())
     measured = tuple(replace(field, type="float") for field in _fields(COLUMNS) if field.name in MEASURED)
     return f"""
-{_listed(PAIR_COLUMNS[:1])}
+{_listed(PAIR_COLUMNS[:2])}
+A comparison has an outcome other than `measured` where the baseline or the treatment `diverged`, ran `out of memory`,
+or is `without updates`: it made fewer updates than epochs, and its test accuracy is below {LEARNED} times chance. That
+side has lost. Then `gap/`*M* is `-inf` (the treatment lost) or `inf` for accuracies and losses, and missing for what
+training cost. A side that diverged or ran out of memory has no values; the other has those of its last epoch.
+
 For every *M* of the list below, `baseline/`*M* and `treatment/`*M* hold what the two arms reached at the last epoch.
 Where the list says what is better, `gap/`*M* is `treatment/`*M* − `baseline/`*M* if larger is better and the opposite
 if smaller is: **a positive gap always means that the treatment is better**. All have the unit of *M*. They stand in the

@@ -96,7 +96,8 @@ def thesis_form(source: Study | pd.DataFrame, by: Sequence[str]) -> pd.DataFrame
 
     Args:
         source: a study, for all arms of its comparisons at their last epoch; or a frame of pairs, for the two sides as
-            they were paired. Arms whose training loss is not finite are left out.
+            they were paired. Comparisons that an arm broke off, as it diverged or ran out of memory, have no last
+            epoch; they are left out, and so are other arms whose training loss is not finite.
         by: configuration keys, which name the groups; many-valued numbers as :func:`analysis.gaps.bins` says.
 
     Returns:
@@ -113,6 +114,7 @@ def thesis_form(source: Study | pd.DataFrame, by: Sequence[str]) -> pd.DataFrame
         raise TableError(
             f"no comparison has the key {', '.join(unknown)}; use one of the experiment, such as model.name"
         )
+    frame = frame[frame[[f"{side}/epoch" for side in SIDES]].notna().all(axis="columns")]  # both reached the end
     measured = [f"{split}_{metric}" for metric in THESIS_METRICS.values() for split in ("train", "test")]
     named = pd.DataFrame({key: bins(frame[key]) for key in by}, index=frame.index)
     named = named.assign(trial_id=frame["trial_id"], unit=configurations(frame))

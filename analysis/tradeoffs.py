@@ -32,10 +32,12 @@ def tradeoffs(frame: pd.DataFrame) -> pd.DataFrame:
         settings that vary, seeds aside; "all alike" where none does), ``accuracy`` (gap in test accuracy, a fraction),
         ``worst_loss`` (gap in worst test loss, nats), ``compute`` (the treatment's forward-equivalents over the
         baseline's), each averaged over its comparisons, geometrically for the ratio; ``comparisons`` (with all three),
-        ``unlearned`` (of these, with a baseline that did not learn: no gains to boast of), and ``front``: no other
-        configuration is at least as good in all three and better in one. Those that are equal in all three are on it
-        together. One without a comparison that has all three has NaN, and is not on it. Where nobody measured compute,
-        that is NaN, and the other two make the front.
+        ``unlearned`` (of these, with a baseline that did not learn: no gains to boast of), ``lost`` (comparisons that
+        the treatment lost by what became of it, which have none of the three), and ``front``: no other configuration is
+        at least as good in all three and better in one. Those that are equal in all three are on it together. One
+        without a comparison that has all three has NaN, and is not on it; nor is one with a comparison that is lost,
+        for the others alone would flatter it. Where nobody measured compute, that is NaN, and the other two make the
+        front.
     """
     names = ("gap/test_accuracy", "gap/test_worst_loss", "treatment/cumulative_compute", "baseline/cumulative_compute")
     accuracy, worst, *spent = (frame[name].to_numpy("float64", na_value=np.nan) for name in names)
@@ -52,8 +54,10 @@ def tradeoffs(frame: pd.DataFrame) -> pd.DataFrame:
     for place, values in enumerate(measured.T):
         total = np.bincount(code[known], weights=values[known], minlength=n)
         np.divide(total, comparisons, out=means[:, place], where=comparisons > 0)
+    lost = np.bincount(code[np.isneginf(accuracy)], minlength=n)
     on_front = np.zeros(n, dtype="bool")
-    on_front[comparisons > 0] = front(means[comparisons > 0] * DIRECTIONS)
+    eligible = (comparisons > 0) & (lost == 0)
+    on_front[eligible] = front(means[eligible] * DIRECTIONS)
     table = {
         "number": frame["number"].array[first],
         "label": _labels(frame)[first],
@@ -62,6 +66,7 @@ def tradeoffs(frame: pd.DataFrame) -> pd.DataFrame:
         "compute": np.exp(means[:, 2]) if costed else np.nan,
         "comparisons": comparisons,
         "unlearned": np.bincount(code[known & ~frame["baseline_learned"].to_numpy("bool")], minlength=n),
+        "lost": lost,
         "front": on_front,
     }
     return pd.DataFrame(table).iloc[np.argsort(first, kind="stable")].reset_index(drop=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from analysis.pairs import pair
 from analysis.tradeoffs import front, tradeoffs
 
-COLUMNS = ["number", "label", "accuracy", "worst_loss", "compute", "comparisons", "unlearned", "front"]
+COLUMNS = ["number", "label", "accuracy", "worst_loss", "compute", "comparisons", "unlearned", "lost", "front"]
 
 
 def made(*comparisons, **keys):
@@ -109,7 +109,9 @@ def test_pairs_of_a_study(mixed, study):
     assert table["accuracy"].tolist() == pytest.approx([0.1, -0.025])
     assert table["worst_loss"].tolist() == pytest.approx([0.1, -0.025])
     assert table["compute"].tolist() == pytest.approx([0.5, 0.5])
-    assert table["front"].tolist() == [True, False]
+    # On another seed of the first, the filtered arm diverged.
+    assert table["lost"].tolist() == [1, 0]
+    assert table["front"].tolist() == [False, True]
     assert table["unlearned"].tolist() == [0, 1]
     empty = tradeoffs(pair(study()).frame)
     assert empty.columns.tolist() == COLUMNS
