@@ -44,8 +44,10 @@ class Field:
     @property
     def missing(self) -> str:
         """When the column has no value, in words."""
-        name = self.name.rpartition("/")[2]
-        return "never" if name in NEEDED else MISSING.get(name, "")
+        side, _, name = self.name.rpartition("/")
+        if name in NEEDED:
+            return "where the side has no values" if side else "never"
+        return MISSING.get(name, "")
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ SIDES = {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.6]}
 
 def test_final_gaps_and_what_has_none(mixed):
     pairs = pair(mixed)
-    assert pairs.frame["trial_id"].tolist() == ["trial0", "trial1", "trial2", "trial4"]
-    assert pairs.frame["outcome"].tolist() == [*["measured"] * 3, "treatment diverged"]
-    assert pairs.frame["gap/test_accuracy"].tolist() == pytest.approx([0.1, -0.05, 0, -math.inf])
-    assert pairs.frame["gap/test_mean_loss"].tolist() == pytest.approx([0.1, -0.05, 0, -math.inf])
-    assert pairs.frame["baseline/cumulative_steps"].tolist() == [20, 20, 20, 10]
-    assert pairs.frame["treatment/cumulative_steps"].tolist()[:3] == [10, 10, 10]
-    assert pairs.frame["optimizer.lr"].tolist() == [0.1, 0.2, 0.2, 0.1]
+    assert pairs.frame["trial_id"].tolist() == ["trial0", "trial1", "trial2"]
+    assert pairs.frame["outcome"].tolist() == ["measured"] * 3
+    assert pairs.frame["gap/test_accuracy"].tolist() == pytest.approx([0.1, -0.05, 0])
+    assert pairs.frame["gap/test_mean_loss"].tolist() == pytest.approx([0.1, -0.05, 0])
+    assert pairs.frame["baseline/cumulative_steps"].tolist() == [20, 20, 20]
+    assert pairs.frame["treatment/cumulative_steps"].tolist() == [10, 10, 10]
+    assert pairs.frame["optimizer.lr"].tolist() == [0.1, 0.2, 0.2]
     assert pairs.dropped == {
         "stopped early by the scheduler": 1,
+        "diverged: archetype, filtered": 1,
         "failed": 1,
         "still running": 1,
         "interrupted": 1,
@@ -76,8 +77,9 @@ def test_best_without_validation_names_it(trial, study):
 
 def test_an_epoch_counts_every_trial_that_reached_it(mixed):
     pairs = pair(mixed, at=1)
-    assert pairs.frame["number"].tolist() == [0, 1, 2, 3, 4]
-    assert pairs.frame["gap/test_accuracy"].tolist() == pytest.approx([0.1, -0.1, 0, -0.2, -math.inf])
+    assert pairs.frame["number"].tolist() == [0, 1, 2, 3]
+    assert pairs.frame["gap/test_accuracy"].tolist() == pytest.approx([0.1, -0.1, 0, -0.2])
+    assert pairs.dropped["diverged: archetype, filtered"] == 1
     assert pairs.dropped["still running, before epoch 1"] == 1
     assert pair(mixed, at=2).dropped["stopped early by the scheduler, before epoch 2"] == 1
     assert pair(mixed, at=3).dropped["trained for fewer epochs, before epoch 3"] == 3
@@ -231,6 +233,6 @@ def test_the_last_rows_of_every_arm(trial, study):
 
 def test_pairs_in_long_form(mixed):
     rows = arm_rows(pair(mixed).frame)
-    assert rows["number"].tolist() == [0, 0, 1, 1, 2, 2, 4, 4]
-    assert rows["arm"].tolist() == ["archetype", "filtered"] * 4
-    assert rows["test_accuracy"].tolist()[:6] == [0.8, 0.9, 0.85, 0.8, 0.1, 0.1]
+    assert rows["number"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert rows["arm"].tolist() == ["archetype", "filtered"] * 3
+    assert rows["test_accuracy"].tolist() == [0.8, 0.9, 0.85, 0.8, 0.1, 0.1]

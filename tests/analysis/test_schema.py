@@ -62,7 +62,7 @@ def test_a_gap_is_declared_for_every_metric_and_nothing_else():
     for name, field in sides.items():
         column = BY_NAME[name.partition("/")[2]]
         assert (field.unit, field.direction, field.type) == (column.unit, column.direction, "float")
-    assert schema.PAIR_COLUMNS[1].missing == "never"
+    assert sides["baseline/epoch"].missing == "where the side has no values"
     assert sides["treatment/validation_accuracy"].missing == "with nothing held out"
 
 

@@ -109,13 +109,20 @@ def test_pairs_of_a_study(mixed, study):
     assert table["accuracy"].tolist() == pytest.approx([0.1, -0.025])
     assert table["worst_loss"].tolist() == pytest.approx([0.1, -0.025])
     assert table["compute"].tolist() == pytest.approx([0.5, 0.5])
-    # On another seed of the first, the filtered arm diverged.
-    assert table["lost"].tolist() == [1, 0]
-    assert table["front"].tolist() == [False, True]
+    assert table["front"].tolist() == [True, False]
     assert table["unlearned"].tolist() == [0, 1]
     empty = tradeoffs(pair(study()).frame)
     assert empty.columns.tolist() == COLUMNS
     assert empty.empty
+
+
+def test_a_configuration_that_loses_a_comparison_is_not_on_the_front():
+    lost = (-math.inf, -math.inf, math.nan, math.nan)
+    frame = made((0.3, 3, 1, 2), lost, (0.1, 1, 1, 2), (0.2, 2, 1, 2), **{"optimizer.lr": [0.1, 0.1, 0.2, 0.3]})
+    table = tradeoffs(frame)
+    assert table["lost"].tolist() == [1, 0, 0]
+    assert table["front"].tolist() == [False, False, True]
+    assert table["accuracy"].tolist() == pytest.approx([0.3, 0.1, 0.2])  # of the comparisons that have a gap
 
 
 def dominated(points):
