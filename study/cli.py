@@ -182,10 +182,15 @@ def resume(
     folder: StudyFolder,
     add_trials: Annotated[int, typer.Option(min=0, help="Configurations to try beyond those planned.")] = 0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed comparisons again.")] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Train comparisons whose checkpoints are lost from epoch 0 again.")
+    ] = False,
     overrides: Annotated[
         list[str],
         typer.Option(
-            "--set", help="Set a key of resources, recovery or wandb, data_dir or tensorboard.", metavar="KEY=VALUE"
+            "--set",
+            help="Set a key of resources, recovery or wandb, data_dir, storage or tensorboard.",
+            metavar="KEY=VALUE",
         ),
     ] = [],  # noqa: B006
     no_report: NoReport = False,
@@ -205,15 +210,22 @@ def resume(
     from analysis.database import DATABASE, repair
     from study import folder as folders
     from study import history as histories
+    from study import storage
+    from study.located import relative
 
     with folders.locked(folders.existing(folder)), messages.kept(folder, _complain) as say:
-        experiment = folders.reopen(folder, overrides, add_trials)
+        recorded_as, experiment = folders.reopen(folder), folders.reopen(folder, overrides, add_trials)
+        for line in relative(experiment):
+            say(line)
         recorded = (folder / DATABASE).is_file()
         repaired = repair(folder / DATABASE) if recorded else ()
         history = histories.read(folder) if recorded else histories.History()  # it broke off while Ray started
         if retry_failed:
             history = histories.retrying(history)
         _check(experiment, address, begun=True)
+        storage.check(experiment, folder)
+        if not from_start:
+            storage.demand(experiment, folder, history, recorded_as.recovery.checkpoint_seconds)
         folders.keep(folder, experiment)
         for damage in (*repaired, *history.damage):
             say(f"damaged: {damage}")

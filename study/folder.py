@@ -19,6 +19,7 @@ from analysis.names import similar
 from analysis.writing import write_text
 from study import manifest
 from study.experiment import Experiment, ExperimentError, load
+from study.located import located
 from trainables.errors import UserError
 
 EXPERIMENT = "experiment.yaml"
@@ -161,22 +162,24 @@ def in_use(folder: Path) -> bool | None:
 
 
 def create(folder: Path, experiment: Experiment, confirms: dict[str, object] | None = None) -> None:
-    """Write the resolved experiment and the manifest into ``folder``, which must hold nothing yet.
+    """Write the resolved experiment, its paths absolute, and the manifest into ``folder``, which must hold nothing yet.
 
     Raises:
+        ExperimentError: a path leads nowhere.
         FolderError: it holds something already, or cannot be written.
     """
+    text = located(experiment).to_yaml()
     made(folder)
     try:
         if any(path.name != LOCK for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty; a study needs a folder of its own: choose another --dir")
         manifest.write(manifest.collect(experiment, confirms), folder)
-        write_text(folder / EXPERIMENT, experiment.to_yaml())
+        write_text(folder / EXPERIMENT, text)
     except OSError as error:
         raise FolderError(f"--dir {folder}: {error.strerror}") from None
 
 
-CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "data_dir")
+CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "data_dir", "storage")
 
 
 def reopen(folder: Path, overrides: Sequence[str] = (), more: int = 0) -> Experiment:
@@ -207,12 +210,12 @@ def reopen(folder: Path, overrides: Sequence[str] = (), more: int = 0) -> Experi
 
 
 def keep(folder: Path, experiment: Experiment) -> None:
-    """Put ``experiment`` in the place of the one that the study had, at once or not at all.
+    """Put ``experiment``, its paths absolute, in the place of the one that the study had, at once or not at all.
 
     Raises:
         FolderError: it cannot be written.
     """
     try:
-        write_text(folder / EXPERIMENT, experiment.to_yaml())
+        write_text(folder / EXPERIMENT, located(experiment).to_yaml())
     except OSError as error:
         raise FolderError(f"{folder} cannot be written: {error.strerror}") from None

@@ -15,6 +15,8 @@ from study.recorder import FILENAME, RecordError
 from trainables.records import FORMAT, STATUSES
 
 UNFINISHED = ("running", "interrupted")
+_SECONDS = """SELECT trial_id, sum(coalesce(seconds, 0) + coalesce(evaluate_seconds, 0)) FROM epochs
+    JOIN (SELECT trial_id, max(epoch) AS last FROM epochs GROUP BY 1) USING (trial_id) WHERE epoch < last GROUP BY 1"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Report:
 class Past:
     """A comparison that was recorded under the configuration with these dotted keys.
 
-    ``epoch`` is the last of which, and of all before it, every arm has a row; -1 if there is none.
+    ``epoch`` is the last of which, and of all before it, every arm has a row; -1 if there is none. ``seconds`` is what
+    the epochs before the last took; 0 where checkpoints are not to be expected, for it had ended or lacks rows.
     """
 
     trial_id: str
@@ -41,6 +44,7 @@ class Past:
     started: float
     ended: float | None
     epoch: int
+    seconds: float = 0
 
     @property
     def unfinished(self) -> bool:
@@ -94,6 +98,7 @@ def _history(connection: sqlite3.Connection) -> History:
         row["trial_id"]: (row["rows"], row["last"])
         for row in connection.execute("SELECT trial_id, count(*) AS rows, max(epoch) AS last FROM epochs GROUP BY 1")
     }
+    taken = dict(connection.execute(_SECONDS).fetchall())
     comparisons, damage = [], []
     for row in connection.execute("SELECT * FROM trials ORDER BY number"):
         try:
@@ -105,7 +110,8 @@ def _history(connection: sqlite3.Connection) -> History:
             continue
         rows, last = counts.get(row["trial_id"], (0, -1))
         arms = len({key.split(".")[1] for key in config if key.startswith("arms.")})
-        past = Past(row["trial_id"], number, row["status"], config, row["started"], row["ended"], last)
+        seconds = taken.get(row["trial_id"]) or 0
+        past = Past(row["trial_id"], number, row["status"], config, row["started"], row["ended"], last, seconds)
         if past.status not in STATUSES:
             damage.append(f"trial {past.trial_id}: its status {past.status!r} is none; it goes on")
             past = replace(past, status="interrupted")
@@ -131,7 +137,7 @@ def _before_the_hole(connection: sqlite3.Connection, past: Past, arms: int) -> P
     query = "SELECT epoch FROM epochs WHERE trial_id = ? GROUP BY epoch HAVING count(*) = ? ORDER BY epoch"
     whole = [epoch for (epoch,) in connection.execute(query, (past.trial_id, arms))]
     unbroken = [epoch for place, epoch in enumerate(whole) if place == epoch]
-    return replace(past, epoch=unbroken[-1] if unbroken else -1)
+    return replace(past, epoch=unbroken[-1] if unbroken else -1, seconds=0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

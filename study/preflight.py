@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 
 from search_spaces.domains import combined
+from study import storage
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
 from study.limits import available_cpus
-from trainables.checkpoints import filesystem, is_uri
 from trainables.comparison import resolve_device
 from trainables.config import DatasetConfig, Runtime, TrialConfig
 from trainables.data import CLASSES, DatasetError, load
 from trainables.errors import UserError
+from trainables.places import Place
 from trainables.precision import check_precision
 from trainables.samplers.filling import unfillable
 
@@ -42,16 +42,15 @@ THREADS_PER_CORE = 64
 
 def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
     """Where the experiment's comparisons run."""
-    data_dir: str | Path = experiment.data_dir
     try:
-        data_dir = data_dir if is_uri(experiment.data_dir) else Path(data_dir).expanduser().resolve()
-    except RuntimeError as error:
-        raise DatasetError(f"data_dir {experiment.data_dir!r}: {error}; give the folder's whole path") from None
+        data_dir = Place.of(experiment.data_dir).root
+    except ValueError as error:
+        raise DatasetError(f"data_dir {experiment.data_dir!r}: {error}") from None
     return Runtime.model_validate(
         {
             "device": device,
             "threads": experiment.resources.cpu,
-            "data_dir": str(data_dir),
+            "data_dir": data_dir,
             "trace": experiment.trace,
             "cuda_graphs": experiment.resources.cuda_graphs,
             "deterministic": experiment.resources.deterministic,
@@ -78,15 +77,34 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
     Raises:
         UserError: of several errors, all are named.
     """
+    _all(experiment, [partial(storage.probe, experiment), *_checks(experiment, device, begun)])
+
+
+def check_data(experiment: Experiment, device: str | None = None) -> None:
+    """The same without the storage.
+
+    Raises:
+        UserError: of several errors, all are named.
+    """
+    _all(experiment, _checks(experiment, device, begun=False))
+
+
+def _checks(experiment: Experiment, device: str | None, begun: bool) -> list[Callable[[], object]]:
+    """What is to be checked of arithmetic, threads, data and batches."""
     where = runtime(experiment, "cpu")
     corners = [TrialConfig.from_dotted(corner) for corner in experiment.corners()]
-    checks: list[Callable[[], object]] = [partial(_check_storage, experiment)]
+    checks: list[Callable[[], object]] = []
     if device:
         checks += [partial(_check_threads, experiment), partial(resolve_device, runtime(experiment, device))]
     kind = _kind(experiment, device)
     checks += [partial(check_precision, precision, kind) for precision in {corner.precision for corner in corners}]
     checks += [partial(load, data, where.data_dir, CPU) for data in {corner.dataset for corner in corners}]
     checks += [] if begun else [partial(_check_batches, experiment, corners, where.data_dir)]
+    return checks
+
+
+def _all(experiment: Experiment, checks: Sequence[Callable[[], object]]) -> None:
+    """Raise what the checks raise, of several all at once."""
     errors = [error for one in checks if (error := _error(one)) is not None]
     if len(errors) > 1:
         raise ExperimentError(experiment.name, [str(error) for error in errors])
@@ -108,14 +126,6 @@ def _kind(experiment: Experiment, device: str | None) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device or under_ray(experiment).device
-
-
-def _check_storage(experiment: Experiment) -> None:
-    if experiment.storage is not None:
-        try:
-            filesystem(experiment.storage)
-        except (ValueError, OSError) as error:
-            raise ExperimentError(experiment.name, [f"storage: {error}"]) from None
 
 
 def _check_batches(experiment: Experiment, corners: Sequence[TrialConfig], data_dir: str) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -24,7 +23,7 @@ import ray
 import torch
 from ray import tune
 
-from study import cluster, manifest, private, schedulers
+from study import cluster, manifest, private, schedulers, storage
 from study.experiment import Experiment
 from study.history import History
 from study.limits import available_cpus
@@ -36,13 +35,13 @@ from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_
 from study.tensorboard import TensorBoardLogger
 from study.watch import Broken, Display, TuneWatch, Watch, breaking
 from study.weights_and_biases import WandbLogger, settle
-from trainables.checkpoints import Checkpoints, is_uri
+from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare, report
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.places import Place
 from trainables.tune import ComparisonTrainable
 
-CHECKPOINTS = "checkpoints"
 INTERRUPTED = 130
 
 
@@ -50,14 +49,6 @@ class Interrupted(UserError):
     """The study was interrupted; what it had recorded is readable."""
 
     exit_code = INTERRUPTED
-
-
-def checkpoint_root(experiment: Experiment, folder: Path, study: str) -> str:
-    """Where the comparisons of a study keep their checkpoints: a folder or URI."""
-    if experiment.storage is None:
-        return str(folder.resolve() / CHECKPOINTS)
-    root = experiment.storage if is_uri(experiment.storage) else str(Path(experiment.storage).expanduser().resolve())
-    return f"{root.rstrip('/')}/{study}/{CHECKPOINTS}"
 
 
 @contextmanager
@@ -116,7 +107,9 @@ def run(
         Interrupted: by Ctrl-C or SIGTERM.
         RecordError: the study's record cannot be written.
         ClusterError: the cluster cannot be joined.
+        StorageError: the study's checkpoints cannot be kept, or those that are there are not its own.
     """
+    root = storage.claim(experiment, folder)
     interrupts = Interrupts(say)
     with (
         interrupts.heeded(),
@@ -125,9 +118,9 @@ def run(
         _tune_folder() as scaffolding,
         watching(experiment, folder, display, say) as watch,
     ):
-        tuner(experiment, folder, scaffolding, watch, history or History(), say, trainable).fit()
+        tuner(experiment, folder, root, scaffolding, watch, history or History(), say, trainable).fit()
     with contextlib.suppress(OSError):
-        (folder / CHECKPOINTS).rmdir()  # empty, now that every comparison has ended
+        storage.release(root, folder)
     return watch.statuses
 
 
@@ -149,16 +142,16 @@ def _tune_folder() -> Iterator[Path]:
 def tuner(
     experiment: Experiment,
     folder: Path,
+    root: Place,
     scaffolding: Path,
     watch: Watch,
     history: History,
     say: Callable[[str], None],
     trainable: type[ComparisonTrainable] = ComparisonTrainable,
 ) -> Any:
-    """The Tune run of what is left of an experiment; Ray must have been started."""
+    """The Tune run of what is left of an experiment, its checkpoints under ``root``; Ray must have been started."""
     _population_has_one_disk(experiment)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what goes wrong is recorded and said
-    root = checkpoint_root(experiment, folder, manifest.identity(folder))
 
     def changed(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
         with breaking():
@@ -167,7 +160,8 @@ def tuner(
     scheduler = schedulers.build(experiment, changed)
     if isinstance(scheduler, schedulers.Remembering):
         history = _judged(history, scheduler, watch, experiment.scheduler.name)
-    _match(root, history, watch)
+    with storage.explained(experiment):
+        _match(root, history, watch)
     shared = {
         "runtime": under_ray(experiment).model_dump(),
         "objective": experiment.objective.model_dump(),
@@ -176,16 +170,21 @@ def tuner(
     }
 
     def trainable_config(planned: Planned) -> dict[str, Any]:
-        own = {"number": planned.number, "trial": dict(planned.config), "checkpoints": f"{root}/{planned.trial_id}"}
+        place = asdict(root / planned.trial_id)  # plain values, for it travels to the workers
+        own = {"number": planned.number, "trial": dict(planned.config), "checkpoints": place}
         return {**own, **shared}
 
     def reject(planned: Planned, error: str) -> None:
         watch.start(planned)
         watch.end(planned.trial_id, "failed", 0, None, f"this configuration cannot be: {error}")
 
-    def clean(trial_id: str) -> None:
+    def clean(trial_id: str, status: str) -> None:
+        kept = Checkpoints(root / trial_id)
         with contextlib.suppress(OSError):
-            Checkpoints(f"{root}/{trial_id}").remove()
+            if status == "failed":  # it may be tried again
+                kept.tidy()
+            else:
+                kept.remove()
 
     proposer = _proposer(experiment, folder, history, say)
     slots = max(cluster.slots(cluster.nodes(), experiment.resources.cpu, experiment.resources.gpu), 1)
@@ -251,17 +250,13 @@ def _judged(history: History, scheduler: schedulers.Remembering, watch: Watch, n
     return replace(history, comparisons=tuple(comparisons))
 
 
-def _match(root: str, history: History, watch: Watch) -> None:
+def _match(root: Place, history: History, watch: Watch) -> None:
     """Make record and checkpoints of what goes on agree: neither is ahead of the other."""
     for past in history.comparisons:
         if past.unfinished:
             watch.rewind(past.trial_id, past.epoch)
-            Checkpoints(f"{root}/{past.trial_id}").forget(after=past.epoch)
-    unfinished = {past.trial_id for past in history.comparisons if past.unfinished}
-    if not is_uri(root) and Path(root).is_dir():
-        for stray in Path(root).iterdir():
-            if stray.name not in unfinished:
-                shutil.rmtree(stray, ignore_errors=True)
+            Checkpoints(root / past.trial_id).forget(after=past.epoch)
+    storage.remove_strays(root, [p.trial_id for p in history.comparisons if p.unfinished or p.status == "failed"])
 
 
 def train(

@@ -18,9 +18,10 @@ from ray.tune.experiment import Trial
 from study.loggers import Logger
 from study.queue import Planned
 from study.recorder import Recorder, RecordError
+from trainables.checkpoints import HANG
 from trainables.comparison import report
+from trainables.places import Place
 from trainables.records import Row
-from trainables.tune import HANG
 
 
 class Display(Protocol):
@@ -113,9 +114,14 @@ class Broken(BaseException):
 
 
 class TuneWatch(Callback):
-    """Hands what Tune reports to a :class:`Watch`, and what has ended to ``clean``, which removes its checkpoints."""
+    """Hands what Tune reports to a :class:`Watch`.
 
-    def __init__(self, watch: Watch, stopper: str, clean: Callable[[str], None], say: Callable[[str], None]) -> None:
+    ``clean`` gets the id and status of what has ended, and removes the checkpoints that nothing needs any more.
+    """
+
+    def __init__(
+        self, watch: Watch, stopper: str, clean: Callable[[str, str], None], say: Callable[[str], None]
+    ) -> None:
         self._watch = watch
         self._stopper = stopper
         self._clean = clean
@@ -161,7 +167,7 @@ class TuneWatch(Callback):
             status, reason = "stopped", f"stopped by {self._stopper} after epoch {last['epoch']}"
         with breaking():
             self._watch.end(trial.trial_id, status, last["epoch"], last["objective"], reason)
-        self._clean(trial.trial_id)
+        self._clean(trial.trial_id, status)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial raised, hung, or lost its worker, more often than it may."""
@@ -170,7 +176,7 @@ class TuneWatch(Callback):
         last = trial.last_result or {}
         with breaking():
             self._watch.end(trial.trial_id, "failed", last.get("epoch", 0), None, _error(trial))
-        self._clean(trial.trial_id)
+        self._clean(trial.trial_id, "failed")
 
 
 @contextmanager
@@ -185,7 +191,8 @@ def breaking() -> Iterator[None]:
 def _error(trial: Trial) -> str:
     """What a failed trial raised, or where it hung, as it was written down, without colours."""
     texts = []
-    for file in (Path(trial.config["checkpoints"]) / HANG, Path(trial.error_file or "")):
-        if file.is_file() and (text := file.read_text("utf-8").strip()):
+    hang = (Place(**trial.config["checkpoints"]) / HANG).local
+    for file in (hang, Path(trial.error_file or "")):
+        if file and file.is_file() and (text := file.read_text("utf-8").strip()):
             texts.append(re.sub(r"\x1b\[[0-9;]*m", "", text))
     return "\n".join(texts) or "its worker left no error"

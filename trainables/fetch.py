@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 from filelock import FileLock
-from pyarrow import fs
 
-from trainables.checkpoints import filesystem, is_uri
+from trainables.places import Place, is_uri
 
 
 def cache() -> Path:
@@ -30,16 +29,15 @@ def local(data_dir: str, folder: str) -> Path:
     """
     if not is_uri(data_dir):
         return Path(data_dir)
-    files, source = filesystem(data_dir)
     root = cache() / hashlib.sha256(data_dir.encode()).hexdigest()[:16]
-    target = root / folder
+    source, target = Place(data_dir, folder), root / folder
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if not target.is_dir() and files.get_file_info(f"{source}/{folder}").type == fs.FileType.Directory:
-            part = tempfile.mkdtemp(dir=target.parent)
+        if not target.is_dir() and source.is_folder():
+            part = Path(tempfile.mkdtemp(dir=target.parent))
             try:
-                fs.copy_files(f"{source}/{folder}", part, source_filesystem=files)
-                Path(part).rename(target)
+                source.copy(part)
+                part.rename(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise

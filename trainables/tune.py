@@ -15,13 +15,13 @@ from typing import Any, TextIO
 import torch
 from ray import tune
 
-from trainables.checkpoints import Checkpoints, is_uri
+from trainables.checkpoints import HANG, Checkpoints
 from trainables.comparison import better, dead, prepare, report
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
+from trainables.places import Place
 from trainables.records import Row
 
 CHECKPOINT = "comparison.pt"
-HANG = "hang.txt"
 GIBIBYTE = 2**30
 
 
@@ -29,7 +29,7 @@ class ComparisonTrainable(tune.Trainable):
     """One ``step`` is one epoch of every arm; the first also leaves the rows of epoch 0, before training.
 
     Its configuration has the parts ``trial`` (dotted keys of a TrialConfig), ``runtime``, ``objective``, ``dead_run``,
-    ``recovery``, and ``checkpoints``: this comparison's own folder, or None to keep none.
+    ``recovery``, and ``checkpoints``: this comparison's own folder, a Place as plain values, or None to keep none.
     A result has the rows (``rows``; ``steps``, if traced), the search's numbers (``objectives``, and the first of them
     as ``objective``), ``epoch``, ``status`` (running, finished, diverged, stopped or failed), its ``reason`` and the
     metrics of :func:`trainables.comparison.report` and :func:`trainables.comparison.better`. A diverged comparison is
@@ -47,7 +47,7 @@ class ComparisonTrainable(tune.Trainable):
         self.dead_run = DeadRun.model_validate(config["dead_run"])
         self.recovery = Recovery.model_validate(config["recovery"])
         self.trial = TrialConfig.from_dotted(config["trial"])
-        self.folder: str | None = config["checkpoints"]
+        self.folder = Place(**config["checkpoints"]) if config["checkpoints"] else None
         self.checkpoints = Checkpoints(self.folder, self.recovery.checkpoints) if self.folder else None
         self.saved_at = time.monotonic()
         self.hang = _traceback_file(self.folder)
@@ -176,12 +176,12 @@ class ComparisonTrainable(tune.Trainable):
             self.hang.close()
 
 
-def _traceback_file(folder: str | None) -> TextIO:
+def _traceback_file(folder: Place | None) -> TextIO:
     """Where the watchdog writes: beside the checkpoints, where that is a folder that can be written."""
-    if folder and not is_uri(folder):
+    if folder and folder.local:
         with contextlib.suppress(OSError):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            return (Path(folder) / HANG).open("w")
+            folder.local.mkdir(parents=True, exist_ok=True)
+            return (folder.local / HANG).open("w")
     assert sys.__stderr__ is not None
     return sys.__stderr__
 

@@ -26,9 +26,10 @@ from study.bench import Figure, amount, ratio
 from study.bench.engine import SUITE, WORKERS, command
 from study.display import NoDisplay
 from trainables import documents
+from trainables.checkpoints import HANG
 from trainables.config import TrialConfig
 from trainables.records import COLUMNS, KEYS, TELEMETRY, Row
-from trainables.tune import HANG, ComparisonTrainable
+from trainables.tune import ComparisonTrainable
 
 Mode = Literal["disabled", "offline"]
 Proposed = Literal["tpe", "random"]
@@ -269,12 +270,12 @@ def _bytes(file: Path) -> int:
 def main(file: Path, folder: Path) -> list[Reading]:
     """Run the study of an experiment file in ``folder``; its driver's readings."""
     from study import folder as folders
-    from study import runner
+    from study import runner, storage
     from study.experiment import load
 
     loaded = load(str(file))
     torch.set_num_threads(1)
-    meter = Meter(max(loaded.trials * loaded.longest // READINGS, 1), folder / runner.CHECKPOINTS)
+    meter = Meter(max(loaded.trials * loaded.longest // READINGS, 1), folder / storage.CHECKPOINTS)
     with folders.locked(folders.made(folder)):
         folders.create(folder, loaded)
         statuses = runner.run(loaded, folder, meter, print, trainable=FreeTrainable)

@@ -71,7 +71,7 @@ def data(error: str | None) -> Finding:
 
 def _data(experiment: Experiment) -> str | None:
     try:
-        preflight.check(experiment)
+        preflight.check_data(experiment)
     except UserError as error:
         return str(error)
     return None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from study.doctor.findings import KIBIBYTE, Finding, everywhere, guarded, size
 from study.experiment import Experiment
 from study.folder import FolderError, locked, made
 from study.recorder import Recorder, RecordError
+from study.storage import traceless, trial_root
 from trainables import models
-from trainables.checkpoints import Checkpoints, is_uri
 from trainables.config import TrialConfig
 from trainables.data import CHANNELS, CLASSES
+from trainables.places import Place
 from trainables.seeds import generator
 
 EPOCH_BYTES = 8 * KIBIBYTE  # of an arm: its row, and its line in W&B's file, which is the larger
@@ -34,24 +34,20 @@ LOCAL_FUSE = ("fuseblk", "fuse.fuse-overlayfs")
 
 def keeping(experiment: Experiment, folder: Path, at_once: int, ask: Ask) -> Iterator[Finding]:
     """Whether the study's record and checkpoints can be kept; what is written to see that is removed."""
-    from study.runner import checkpoint_root  # here, for the processes that measure start faster without Tune
-
     mark = f".doctor-{secrets.token_hex(4)}"
-    root = checkpoint_root(experiment, folder / mark, mark)
+    root = trial_root(experiment, folder / mark)
     with ExitStack() as stack:
-        stack.enter_context(_traceless(folder))
-        if not is_uri(root):
-            stack.enter_context(_traceless(Path(root).parent.parent))
-        stack.callback(here, _remove, root.rpartition("/")[0])
+        for place in (Place.of(folder), root):
+            stack.enter_context(traceless(place))
         stack.callback(shutil.rmtree, folder / mark, ignore_errors=True)
         yield from guarded("study folder", partial(study_folder, folder / mark))
         yield from guarded("file system", partial(file_system, folder.resolve(), _mounts()))
         yield from guarded("disk", partial(space, folder, experiment.cost * EPOCH_BYTES, "the record"))
         yield from guarded("storage", partial(shared, root, ask))
-        if not is_uri(root):
+        if path := root.local:
             number = (experiment.recovery.checkpoints + 1) * at_once  # and the one that is being written
-            place = Path(root).parents[1]
-            yield from guarded("disk", lambda: space(place, number * checkpoint_bytes(experiment), "checkpoints"))
+            disk = path.parents[2]
+            yield from guarded("disk", lambda: space(disk, number * checkpoint_bytes(experiment), "checkpoints"))
 
 
 def study_folder(folder: Path) -> Finding:
@@ -97,61 +93,61 @@ def checkpoint_bytes(experiment: Experiment) -> int:
     return max(sizes[c.model, c.dataset.name] * kept[c.optimizer.name] * len(c.arms) for c in configs)
 
 
-def shared(root: str, ask: Ask) -> list[Finding]:
-    """Whether every machine can write checkpoints under ``root`` that this one reads, and read what this one writes."""
-    secret = secrets.token_hex(8)
-    failed = {name: answer for name, answer in here(_write, f"{root}/driver", secret).items() if answer is not None}
-    answers = failed or ask(_exchange, root, secret)
-    return everywhere("storage", answers, partial(exchanged, root=root, secret=secret))
+def shared(root: Place, ask: Ask) -> list[Finding]:
+    """Whether every machine can write checkpoints in ``root`` that this one reads, and read what this one writes."""
+    secret, driver = secrets.token_hex(8), f"{secrets.token_hex(8)}.probe"
+    failed = {name: answer for name, answer in here(_write, root / driver, secret).items() if answer is not None}
+    answers = failed or ask(_exchange, root, driver, secret)
+    try:
+        return everywhere("storage", answers, partial(exchanged, root=root, secret=secret))
+    finally:
+        names = [driver, *(answer[0] for answer in answers.values() if isinstance(answer, tuple))]
+        for remove in (here, *([] if failed else [ask])):
+            remove(_remove, root, names)
 
 
-def exchanged(answer: tuple[str, bool] | str, root: str, secret: str) -> Finding:
-    """Judge a machine's answer: its own folder's name and whether it saw this machine's, or why it could not write."""
-    place = root.rsplit("/", 2)[0]
+def exchanged(answer: tuple[str, bool] | str, root: Place, secret: str) -> Finding:
+    """Judge a machine's answer: its own file's name and whether it saw this machine's, or why it could not write."""
+    place = root.parent.parent.parent
     remedy = "--set storage=FOLDER, or a URI, that every machine can write"
     if isinstance(answer, str):
         return Finding("error", "storage", f"{place}: {answer}", remedy)
     name, saw = answer
-    if not (saw and _read(f"{root}/{name}") == secret):
+    if not (saw and _read(root / name) == secret):
         text = f"{place} is not the same there as where the study starts: its checkpoints would not be found"
         return Finding("error", "storage", text, remedy)
     return Finding("ok", "storage", f"{place} can be written and read")
 
 
-def _exchange(root: str, secret: str) -> tuple[str, bool] | str:
-    name = secrets.token_hex(4)
-    problem = _write(f"{root}/{name}", secret)
-    return problem if problem is not None else (name, _read(f"{root}/driver") == secret)
+def _exchange(root: Place, driver: str, secret: str) -> tuple[str, bool] | str:
+    name = f"{secrets.token_hex(8)}.probe"
+    problem = _write(root / name, secret)
+    return problem if problem is not None else (name, _read(root / driver) == secret)
 
 
-def _write(folder: str, text: str) -> str | None:
-    """Leave ``text`` as a comparison leaves its state; why it cannot be."""
+def _write(file: Place, text: str) -> str | None:
+    """Leave ``text`` where a comparison would leave its state; why it cannot be."""
     try:
-        Checkpoints(folder).save(1, {"text": text})
+        file.write(text.encode())
     except (OSError, ValueError) as error:
         return str(error)
     return None
 
 
-def _read(folder: str) -> str | None:
-    return next((str(state["text"]) for _, state in Checkpoints(folder).newest()), None)
+def _read(file: Place) -> str | None:
+    try:
+        return file.read().decode()
+    except FileNotFoundError:
+        return None
 
 
-def _remove(folder: str) -> None:
-    Checkpoints(folder).remove()
+def _remove(root: Place, names: Sequence[str]) -> None:
+    """Remove these files, and the study's folders that they were written in."""
+    for name in names:
+        (root / name).remove_file()
+    for folder in (root, root.parent, root.parent.parent):
+        folder.remove_folder()
 
 
 def _mounts() -> list[tuple[str, str]]:
     return [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
-
-
-@contextmanager
-def _traceless(folder: Path) -> Iterator[None]:
-    """Leave no folder that was not there before, if nothing else came into it."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()

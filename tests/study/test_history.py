@@ -40,6 +40,20 @@ def change(folder: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
+def test_the_time_that_a_comparison_had_for_checkpoints_is_that_of_its_epochs_but_the_last(tmp_path: Path) -> None:
+    timed = [{**row, "seconds": 2.0, "evaluate_seconds": 0.5} for row in rows(0, 1, 2, 3)]
+    with Recorder(tmp_path) as recorder:
+        for trial, number, kept in (
+            ("whole", 0, timed),
+            ("short", 1, timed[:2]),
+            ("holed", 2, [*timed[:4], *timed[6:]]),
+        ):
+            recorder.start(trial, number, "c", CONFIG)
+            recorder.add(trial, kept, [0.1], 0.2)
+    comparisons = read(tmp_path).comparisons
+    assert {past.trial_id: past.seconds for past in comparisons} == {"whole": 15.0, "short": 0, "holed": 0}
+
+
 def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
     with Recorder(tmp_path) as recorder:
         train(recorder, "b", 1, 4, "finished")

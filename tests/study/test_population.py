@@ -31,6 +31,7 @@ from study.watch import Watch
 from tests.study.conftest import SMALL
 from tests.study.drills import Driver, experiment, filter_study, tables
 from trainables.config import TrialConfig
+from trainables.places import Place
 
 LR = {"loguniform": [1e-6, 0.2]}
 METRIC = "filtered/test_accuracy"
@@ -265,7 +266,7 @@ def test_a_cluster_of_several_nodes_is_refused(tmp_path: Path, monkeypatch: pyte
     with Recorder(tmp_path) as recorder:
         watch = Watch(recorder, [], NoDisplay(), METRIC)
         with pytest.raises(ClusterError, match="the cluster has 2 nodes; run it without --address"):
-            tuner(from_document("small", POPULATION), tmp_path, tmp_path, watch, History(), print)
+            tuner(from_document("small", POPULATION), tmp_path, Place.of(tmp_path), tmp_path, watch, History(), print)
 
 
 # -------------------------------------------------------------------------------------------------------------- drills

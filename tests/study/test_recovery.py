@@ -17,8 +17,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study.recorder import FILENAME
-from study.runner import CHECKPOINTS
 from study.searcher import JOURNAL
+from study.storage import CHECKPOINTS
+from tests.conftest import Bucket
 from tests.study.drills import Driver, assert_same, experiment, filter_study, reached_in, tables
 
 pytestmark = pytest.mark.slow
@@ -104,9 +105,57 @@ def test_a_checkpoint_that_is_damaged_or_ahead_of_the_record_is_passed_over(
                 connection.execute(query, (newest.parent.name, int(newest.stem)))
     for file in {"newest": [newest], "all": [newest, *others], "ahead": []}[damage]:
         os.truncate(file, file.stat().st_size // 2)
-    output, errors = resumed(left.parent).end()
+    options = []
+    if damage == "all":
+        refused = filter_study("resume", "study", cwd=left.parent)
+        assert refused.returncode == 2
+        assert f"no checkpoint can be read in {left / CHECKPOINTS} of {newest.parent.name}" in refused.stderr
+        options = ["--from-start"]
+    output, errors = Driver("resume", "study", *options, study=left).end()
     assert "go on" in output, errors
     assert_same(left, undisturbed)
+
+
+def test_a_study_with_a_relative_storage_goes_on_from_any_folder_and_asks_where_its_checkpoints_are_gone(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    study = tmp_path / "study"
+    file = experiment(tmp_path, storage="store")
+    Driver("run", file, "--dir", "study", study=study).until_epochs(13).kill()
+    store = tmp_path / "store"
+    newest, *_ = sorted(store.rglob("*.pt"), reverse=True)
+    before = len(tables(study)[1])
+    store.rename(tmp_path / "gone")
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    refused = filter_study("resume", study, cwd=elsewhere)
+    assert refused.returncode == 2
+    assert f"of {newest.parent.name} (rows up to epoch" in refused.stderr
+    assert "--from-start" in refused.stderr
+    assert len(tables(study)[1]) == before
+    (tmp_path / "gone").rename(store)
+    (store / "somebodys").write_text("")
+    done = filter_study("resume", study, "--no-report", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert_same(study, undisturbed)
+    assert [path.name for path in store.iterdir()] == ["somebodys"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_study_with_its_checkpoints_in_a_bucket_loses_nothing_and_removes_only_its_own(
+    tmp_path: Path, undisturbed: Path, bucket: Bucket
+) -> None:
+    foreign = ["studies/notes.txt", "studies/other/checkpoints/0001-0123abcd/000000001.pt"]
+    for path in foreign:
+        bucket.put(path)
+    study = tmp_path / "study"
+    driver = Driver("run", experiment(tmp_path, storage=bucket.uri("/studies")), "--dir", "study", study=study)
+    driver.until_epochs(13).kill()
+    mine = [path for path in bucket.objects() if path not in foreign]
+    assert {path.rpartition(".")[2] for path in mine} == {"pt", "txt"}  # checkpoints and the claim
+    _, errors = resumed(tmp_path).end()
+    assert "no checkpoint" not in errors
+    assert_same(study, undisturbed)
+    assert bucket.objects() == foreign
 
 
 def test_rows_that_are_lost_are_trained_again_and_named(left: Path, undisturbed: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import fs
 
-from trainables import checkpoints
-from trainables.checkpoints import DIGEST, Checkpoints, filesystem
+from trainables import places
+from trainables.checkpoints import DIGEST, Checkpoints
+from trainables.places import Place
 
 
 def state(epoch: int) -> dict[str, Any]:
@@ -49,18 +49,18 @@ def torch_file(value: Any) -> bytes:
 
 
 def test_the_newest_are_kept_and_come_newest_first(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path / "a" / "b"), keep=2)
+    kept = Checkpoints(Place.of(tmp_path / "a" / "b"), keep=2)
     assert list(kept.newest()) == []
     for epoch in (0, 3, 9, 10):
         kept.save(epoch, state(epoch))
     assert files(tmp_path / "a" / "b") == ["000000009.pt", "000000010.pt"]
-    found = dict(Checkpoints(str(tmp_path / "a" / "b")).newest())
+    found = dict(Checkpoints(Place.of(tmp_path / "a" / "b")).newest())
     assert list(found) == [10, 9]
     assert all(same(found[epoch], state(epoch)) for epoch in found)
 
 
 def test_an_epoch_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path))
+    kept = Checkpoints(Place.of(tmp_path))
     kept.save(1, state(1))
     kept.save(1, state(7))
     ((epoch, found),) = kept.newest()
@@ -69,7 +69,7 @@ def test_an_epoch_that_is_saved_again_replaces_the_first(tmp_path: Path) -> None
 
 
 def test_what_is_saved_takes_the_place_of_later_ones_that_could_not_be_used(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path), keep=1)
+    kept = Checkpoints(Place.of(tmp_path), keep=1)
     planted(tmp_path, 9, b"of another program")
     kept.save(3, state(3))
     assert epochs(kept) == [3]
@@ -77,7 +77,7 @@ def test_what_is_saved_takes_the_place_of_later_ones_that_could_not_be_used(tmp_
 
 
 def test_later_epochs_are_forgotten_when_the_record_does_not_have_them(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path), keep=5)
+    kept = Checkpoints(Place.of(tmp_path), keep=5)
     for epoch in range(5):
         kept.save(epoch, state(epoch))
     kept.forget(after=2)
@@ -87,7 +87,7 @@ def test_later_epochs_are_forgotten_when_the_record_does_not_have_them(tmp_path:
 
 
 def test_a_comparison_that_has_ended_leaves_nothing(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path / "a"))
+    kept = Checkpoints(Place.of(tmp_path / "a"))
     kept.remove()  # there is nothing yet
     kept.save(1, state(1))
     (tmp_path / "a" / "hang.txt").write_text("where it hung")
@@ -97,7 +97,7 @@ def test_a_comparison_that_has_ended_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path))
+    kept = Checkpoints(Place.of(tmp_path))
     kept.save(1, state(1))
     (tmp_path / "hang.txt").write_text("")
     (tmp_path / "000000007.pt.part").write_bytes(b"cut short")
@@ -113,7 +113,7 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """A folder with the checkpoints of epochs 1 and 2, and what the newer one holds."""
     folder = tmp_path_factory.mktemp("two")
-    kept = Checkpoints(str(folder))
+    kept = Checkpoints(Place.of(folder))
     for epoch in (1, 2):
         kept.save(epoch, state(epoch))
     return folder, (folder / "000000002.pt").read_bytes()
@@ -122,7 +122,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 def falls_back(two: tuple[Path, bytes], damage: Callable[[bytes], bytes]) -> bool:
     folder, content = two
     (folder / "000000002.pt").write_bytes(damage(content))
-    ((epoch, found),) = Checkpoints(str(folder)).newest()
+    ((epoch, found),) = Checkpoints(Place.of(folder)).newest()
     return epoch == 1 and same(found, state(1))
 
 
@@ -162,7 +162,7 @@ class Malicious:
 
 
 def test_code_is_not_run_though_its_checksum_is_right(tmp_path: Path) -> None:
-    kept = Checkpoints(str(tmp_path / "kept"))
+    kept = Checkpoints(Place.of(tmp_path / "kept"))
     kept.save(1, state(1))
     trace = tmp_path / "it_ran"
     planted(tmp_path / "kept", 2, torch_file({"epoch": 2, "weights": Malicious(trace)}))
@@ -177,21 +177,21 @@ def test_code_is_not_run_though_its_checksum_is_right(tmp_path: Path) -> None:
     [b"", b"text", b"PK\x03\x04", b"\x80\x02." * 9, torch_file([1, 2]), torch_file(torch.ones(3)), torch_file(None)],
 )
 def test_what_holds_no_state_falls_back_though_its_checksum_is_right(tmp_path: Path, content: bytes) -> None:
-    kept = Checkpoints(str(tmp_path))
+    kept = Checkpoints(Place.of(tmp_path))
     kept.save(1, state(1))
     planted(tmp_path, 2, content)
     assert epochs(kept) == [1]
 
 
 def test_a_crash_while_one_is_written_leaves_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Checkpoints(str(tmp_path), keep=1)
+    kept = Checkpoints(Place.of(tmp_path), keep=1)
     kept.save(1, state(1))
 
     def full(path: str) -> None:
         assert path.endswith(".part")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_to_disk", full)
+    monkeypatch.setattr(places, "_to_disk", full)
     with pytest.raises(OSError, match="No space left"):
         kept.save(2, state(2))
     assert epochs(kept) == [1]
@@ -203,41 +203,4 @@ def test_a_crash_while_one_is_written_leaves_those_before(tmp_path: Path, monkey
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        Checkpoints(str(tmp_path / "file" / "kept")).save(1, state(1))
-
-
-# --------------------------------------------------------------------------------------------------------------- places
-
-
-@pytest.mark.parametrize("place", ["memory://checkpoints/{}", "file://{}/kept", "file://{}/with space", "{}/kept/"])
-def test_a_place_can_be_a_path_or_a_uri(tmp_path: Path, place: str) -> None:
-    folder = place.format(tmp_path)
-    kept = Checkpoints(folder)
-    assert epochs(kept) == []
-    for epoch in (1, 2, 3):
-        kept.save(epoch, state(epoch))
-    found = dict(Checkpoints(folder).newest())
-    assert list(found) == [3, 2]
-    assert same(found[3], state(3))
-    kept.forget(after=2)
-    assert epochs(kept) == [2]
-    assert epochs(Checkpoints(folder.replace("kept", "other").replace("space", "other") + "/other")) == []
-    kept.remove()
-    assert epochs(kept) == []
-
-
-def test_local_places_are_the_same_as_paths(tmp_path: Path) -> None:
-    assert filesystem(f"file://{tmp_path}/a/")[1] == filesystem(f"{tmp_path}/a")[1] == str(tmp_path / "a")
-    assert isinstance(filesystem(f"file://{tmp_path}/a")[0], fs.LocalFileSystem)
-
-
-def test_a_path_without_a_slash_is_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert filesystem("kept")[1] == str(tmp_path / "kept")
-
-
-def test_a_place_of_no_known_kind_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="nowhere://bucket/study: Protocol not known: nowhere; use a folder that every"
-    ):
-        Checkpoints("nowhere://bucket/study")
+        Checkpoints(Place.of(tmp_path / "file" / "kept")).save(1, state(1))

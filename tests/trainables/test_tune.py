@@ -3,17 +3,19 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainables import checkpoints, tune
-from trainables.checkpoints import Checkpoints
+from trainables import places, tune
+from trainables.checkpoints import HANG, Checkpoints
 from trainables.comparison import Comparison, prepare
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
+from trainables.places import Place
 from trainables.records import REPRODUCIBLE, Row
-from trainables.tune import HANG, ComparisonTrainable
+from trainables.tune import ComparisonTrainable
 
 TRIAL = {
     "dataset.samples_per_class": 30,
@@ -41,7 +43,7 @@ def settings(
         "objective": Objective(metric=objective, baseline_floor=0).model_dump(),
         "dead_run": (dead_run or DeadRun()).model_dump(),
         "recovery": Recovery(checkpoint_seconds=0, hang_seconds=hang_seconds).model_dump(),
-        "checkpoints": None if folder is None else str(folder),
+        "checkpoints": None if folder is None else asdict(Place.of(folder)),
     }
 
 
@@ -183,7 +185,7 @@ def broken_off(values: dict[str, Any], steps: int = 3) -> None:
 
 def test_checkpoints_are_never_ahead_of_what_was_reported(tmp_path: Path) -> None:
     trainable = ComparisonTrainable(settings(tmp_path))
-    kept = Checkpoints(str(tmp_path))
+    kept = Checkpoints(Place.of(tmp_path))
     for reported in range(1, 5):
         result = trainable.train()
         assert [epoch for epoch, _ in kept.newest()] == [epoch for epoch in (reported - 1, reported - 2) if epoch > 0]
@@ -227,7 +229,7 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(tmp_path: Pat
 
 def test_a_checkpoint_of_another_version_is_not_gone_on_with(tmp_path: Path, undisturbed: list[Any]) -> None:
     broken_off(settings(tmp_path), steps=2)
-    kept = Checkpoints(str(tmp_path))
+    kept = Checkpoints(Place.of(tmp_path))
     assert ComparisonTrainable(settings(tmp_path)).comparison.epoch == 1
     ((_, state),) = kept.newest()
     for change in (
@@ -251,7 +253,7 @@ def test_a_disk_that_is_full_is_reported_and_ends_no_training(
     def full(path: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_to_disk", full)
+    monkeypatch.setattr(places, "_to_disk", full)
     results = run(ComparisonTrainable(settings(tmp_path)))
     assert rows_of(results) == undisturbed
     assert results[0]["trouble"] is None
@@ -341,7 +343,7 @@ print("not reached")
     assert where.startswith("Timeout (0:00:01)!")
     assert "in endless" in where
     assert "in step" in where
-    assert [epoch for epoch, _ in Checkpoints(str(tmp_path)).newest()] == [2, 1]  # from where it goes on
+    assert [epoch for epoch, _ in Checkpoints(Place.of(tmp_path)).newest()] == [2, 1]  # from where it goes on
 
 
 @pytest.mark.slow

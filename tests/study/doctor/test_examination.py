@@ -44,7 +44,7 @@ def test_one_failure_after_another_does_not_end_the_examination(
     for module, names in parts.items():
         for name in names:
             monkeypatch.setattr(module, name, fail)
-    monkeypatch.setattr("study.runner.checkpoint_root", fail)
+    monkeypatch.setattr("study.doctor.storage.trial_root", fail)
     monkeypatch.setattr(preflight, "runtime", fail)
     findings = list(doctor.examine(small(), tmp_path))
     assert {finding.level for finding in findings} == {"error"}

@@ -9,11 +9,14 @@ from study.doctor import storage
 from study.doctor.asking import here, outcome
 from study.doctor.findings import MEBIBYTE, Finding
 from study.experiment import Experiment
+from tests.conftest import Bucket
 from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare
 from trainables.config import TrialConfig
+from trainables.places import Place
 
 Build = Callable[..., Experiment]
+PROBED = "mark/checkpoints/0000-00000000"
 
 
 def test_a_study_folder_can_be_recorded_in(tmp_path: Path) -> None:
@@ -77,13 +80,13 @@ def test_the_size_of_a_checkpoint_is_told_beforehand(small: Build, tmp_path: Pat
     comparison = prepare(config, preflight.under_ray(experiment))
     while not comparison.done:
         comparison.step()
-    Checkpoints(str(tmp_path)).save(1, comparison.state_dict())
+    Checkpoints(Place.of(tmp_path)).save(1, comparison.state_dict())
     (file,) = tmp_path.iterdir()
     assert storage.checkpoint_bytes(experiment) == pytest.approx(file.stat().st_size, rel=0.1)
 
 
 def test_storage_is_written_and_read_by_every_machine(tmp_path: Path) -> None:
-    root = f"{tmp_path}/storage/mark/checkpoints"
+    root = Place(f"{tmp_path}/storage", PROBED)
 
     def two(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         return {name: outcome(function, *arguments) for name in ("a", "b")}
@@ -91,15 +94,26 @@ def test_storage_is_written_and_read_by_every_machine(tmp_path: Path) -> None:
     assert storage.shared(root, two) == [
         Finding("ok", "storage", f"{tmp_path}/storage can be written and read (on a, b)")
     ]
-    assert storage.shared("memory://doctor/mark/checkpoints", two)[0].level == "ok"
+    assert list((tmp_path / "storage").iterdir()) == []
+    assert storage.shared(Place("memory://doctor", PROBED), two)[0].level == "ok"
+    assert Place("memory://doctor", PROBED).files() == []
 
 
-@pytest.mark.parametrize("root", ["{}/file/mark/checkpoints", "nonesuch://bucket/mark/checkpoints"])
+def test_a_bucket_is_written_and_read_and_nothing_is_left_in_it(bucket: Bucket) -> None:
+    bucket.put("studies/other/checkpoints/0001-abc/000000001.pt")
+    place = Place.of(bucket.uri("/studies"))
+    assert storage.shared(Place(place.root, PROBED), here) == [
+        Finding("ok", "storage", f"s3://{bucket.name}/studies can be written and read")
+    ]
+    assert bucket.objects() == ["studies/other/checkpoints/0001-abc/000000001.pt"]
+
+
+@pytest.mark.parametrize("root", ["{}/file", "nonesuch://bucket"])
 def test_storage_that_cannot_be_written_is_an_error(root: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (finding,) = storage.shared(root.format(tmp_path), here)
+    (finding,) = storage.shared(Place(root.format(tmp_path), PROBED), here)
     assert finding.level == "error"
-    assert root.format(tmp_path).removesuffix("/mark/checkpoints") in finding.text
+    assert root.format(tmp_path) in finding.text
     assert "--set storage=" in finding.remedy
 
 
@@ -107,16 +121,16 @@ def test_storage_that_cannot_be_written_is_an_error(root: str, tmp_path: Path) -
 def test_storage_that_a_machine_does_not_share_is_an_error(
     writes_apart: bool, reads_apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, apart = f"{tmp_path}/here/mark/checkpoints", f"{tmp_path}/there"
+    root, apart = Place(f"{tmp_path}/here", PROBED), Place(f"{tmp_path}/there", PROBED)
     write, read = storage._write, storage._read
 
     def ask(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """Another machine, on which the same path is another folder."""
         with monkeypatch.context() as patch:
             if writes_apart:
-                patch.setattr(storage, "_write", lambda folder, text: write(apart + folder, text))
+                patch.setattr(storage, "_write", lambda file, text: write(apart / Path(file.below).name, text))
             if reads_apart:
-                patch.setattr(storage, "_read", lambda folder: read(apart + folder))
+                patch.setattr(storage, "_read", lambda file: read(apart / Path(file.below).name))
             return {"other": function(*arguments)}
 
     (finding,) = storage.shared(root, ask)
