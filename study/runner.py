@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -178,14 +179,6 @@ def tuner(
         watch.start(planned)
         watch.end(planned.trial_id, "failed", 0, None, f"this configuration cannot be: {error}")
 
-    def clean(trial_id: str, status: str) -> None:
-        kept = Checkpoints(root / trial_id)
-        with contextlib.suppress(OSError):
-            if status == "failed":  # it may be tried again
-                kept.tidy()
-            else:
-                kept.remove()
-
     proposer = _proposer(experiment, folder, history, say)
     slots = max(cluster.slots(cluster.nodes(), experiment.resources.cpu, experiment.resources.gpu), 1)
     # With one pending trial at a time, Tune gives a trial whose worker is still starting the worker of one that has
@@ -204,7 +197,7 @@ def tuner(
             name="ray",
             storage_path=str(scaffolding),
             verbose=0,
-            callbacks=[TuneWatch(watch, experiment.scheduler.name, clean, say)],
+            callbacks=[TuneWatch(watch, experiment.scheduler.name, partial(storage.clean, root), say)],
             failure_config=tune.FailureConfig(max_failures=experiment.recovery.max_failures),
             checkpoint_config=tune.CheckpointConfig(  # a population's, of which another may still need the one before
                 num_to_keep=2, checkpoint_frequency=0, checkpoint_at_end=False

@@ -150,6 +150,19 @@ def release(root: Place, folder: Path) -> None:
         root.parent.remove_folder()
 
 
+def clean(root: Place, trial_id: str, status: str) -> None:
+    """Remove the checkpoints of a comparison that ended in this status; a failed one keeps them, to be tried again.
+
+    Where that cannot be done now, the next run of the study does it.
+    """
+    checkpoints = Checkpoints(root / trial_id)
+    with contextlib.suppress(OSError):
+        if status == "failed":
+            checkpoints.tidy()
+        else:
+            checkpoints.remove()
+
+
 def remove_strays(root: Place, kept: Sequence[str]) -> None:
     """Remove the checkpoints of every comparison but those with the ids ``kept``; all else stays.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import struct
 import subprocess
 import sys
@@ -246,10 +245,13 @@ def _waits(file: Path) -> bool:
 
 
 def _mend(file: Path) -> int:
-    """Cut off what follows the last whole record, or remove a run that has not even begun; the last step, or -1."""
+    """Cut off what follows the last whole record; the last step, or -1.
+
+    A file that does not even name a run, which W&B could not upload, is renamed; nothing is removed with it.
+    """
     last, whole = _read(file)
     if not whole:
-        shutil.rmtree(file.parent)
+        file.rename(file.with_suffix(".unreadable"))
     elif whole < file.stat().st_size:
         with file.open("r+b") as stream:
             stream.truncate(whole)

@@ -174,6 +174,16 @@ def test_a_study_in_its_own_folder_or_of_before_there_were_claims_needs_none(sma
 # ----------------------------------------------------------------------------------------------------- what is promised
 
 
+@pytest.mark.parametrize("status", ["finished", "stopped", "diverged", "failed"])
+def test_only_a_comparison_that_failed_keeps_its_checkpoints_to_be_tried_again(tmp_path: Path, status: str) -> None:
+    root = Place.of(tmp_path)
+    trained(root, TRIAL)
+    (root / TRIAL / "hang.txt").write(b"where it hung")
+    storage.clean(root, TRIAL, status)
+    assert (root / TRIAL).files() == ["000000003.pt"] * (status == "failed")
+    assert root.folders() == [TRIAL] * (status == "failed")
+
+
 def past(trial: str, status: str = "interrupted", epoch: int = 9, seconds: float = 60) -> Past:
     return Past(trial, 0, status, {}, time.time(), None, epoch, seconds)
 

@@ -97,6 +97,22 @@ def test_a_trial_whose_configuration_cannot_be_is_recorded_as_it_is(tmp_path: Pa
     assert "nesterov needs" in trial["error"]
 
 
+def test_whoever_removes_checkpoints_hears_how_a_comparison_ended(tmp_path: Path) -> None:
+    cleaned: list[tuple[str, str]] = []
+    last = {"status": "running", "reason": None, "epoch": 3, "objective": 0.1}
+    config = {"checkpoints": {"root": str(tmp_path)}, "trial": dict(CONFIG)}
+    trials = [
+        SimpleNamespace(trial_id=str(n), last_result=last, config={**config, "number": n}, error_file=None)
+        for n in range(2)
+    ]
+    with Recorder(tmp_path) as recorder:
+        watch = TuneWatch(Watch(recorder, [], Log(), "objective"), "asha", lambda *how: cleaned.append(how), print)
+        for trial, end in zip(trials, (watch.on_trial_complete, watch.on_trial_error), strict=True):
+            watch.on_trial_start(1, [], trial)
+            end(1, [], trial)
+    assert cleaned == [("0", "stopped"), ("1", "failed")]
+
+
 def test_tune_keeps_no_metrics_but_what_is_scheduled_by(tmp_path: Path) -> None:
     planned = Planned(0, CONFIG)
     rows = [{"arm": arm, "epoch": 1, "test_accuracy": 0.5} for arm in ("archetype", "filtered")]
