@@ -85,8 +85,12 @@ class Place:
         return self._names(fs.FileType.File)
 
     def folders(self) -> list[str]:
-        """The names of the folders in this folder; none where there is no folder."""
-        return self._names(fs.FileType.Directory)
+        """The names of the folders in this folder, of a store only those with files; none where there is no folder."""
+        if self._scheme not in _FLAT:
+            return self._names(fs.FileType.Directory)
+        found = self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True, recursive=True))
+        files = [info.path[len(self._path) + 1 :] for info in found if info.type == fs.FileType.File]
+        return sorted({name for name, slash, _ in (path.partition("/") for path in files) if slash})
 
     def read(self) -> bytes:
         """The content of this file."""
@@ -122,7 +126,7 @@ class Place:
 
     def _names(self, kind: fs.FileType) -> list[str]:
         found = self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
-        return [info.base_name for info in found if info.type == kind]
+        return sorted(info.base_name for info in found if info.type == kind)
 
     @property
     def _scheme(self) -> str | None:

@@ -115,6 +115,7 @@ def test_only_what_a_study_wrote_is_removed(
     (root / "notes" / "000000003.pt").write(b"a folder that is no comparison's")
     (root / "0003-0123abcd" / "plot.png").write(b"a file that is no checkpoint")
     storage.remove_strays(root, [OTHER])
+    assert root.folders() == [OTHER, "0003-0123abcd", "notes"]
     assert [(root / name).files() for name in (TRIAL, OTHER)] == [[], ["000000003.pt"]]
     assert (root / "notes").files() == ["000000003.pt"]
     assert (root / "0003-0123abcd").files() == ["plot.png"]

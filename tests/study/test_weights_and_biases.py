@@ -221,6 +221,18 @@ def test_what_a_killed_study_left_can_be_uploaded_and_then_continued(
     assert server.steps("study-a") == [*range(kept), *range(max(20, kept), 40)]
 
 
+def test_a_run_that_cannot_be_read_is_put_aside_and_nothing_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "wandb" / "offline-run-20260101_000000-study-a"
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / "output.log").write_text("somebody's")
+    (folder / "run-study-a.wandb").write_bytes(b"damaged")
+    said: list[str] = []
+    assert sync(tmp_path, said.append) == 0
+    assert said == [f"No offline run in {tmp_path / 'wandb'} waits to be uploaded."]
+    left = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert left == {"output.log": "somebody's", "run-study-a.unreadable": "damaged"}
+
+
 @pytest.mark.slow
 def test_without_a_network_sync_says_how_many_runs_wait_and_what_to_run_later(
     tmp_path: Path, closed_port: str, wandb_at: Callable[..., None]

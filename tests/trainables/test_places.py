@@ -53,6 +53,7 @@ def test_what_is_under_a_bucket_does_not_depend_on_the_query_of_its_uri(bucket: 
         "studies/study/0002-abc/000000007.pt",
     ]
     assert place.local is None
+    assert (place / "study").folders() == ["0002-abc"]  # the other one holds nothing any more
 
 
 @pytest.mark.parametrize("path", ["", "/", "/with%20space/", "/with space"])
