@@ -102,12 +102,17 @@ class Place:
         unfinished = f"{self._path}.part"
         if self._scheme not in _FLAT:
             self._files.create_dir(self._path.rpartition("/")[0], recursive=True)
-        with self._files.open_output_stream(unfinished) as file:
-            for part in parts:
-                file.write(part)
-        if self.local:
-            _to_disk(unfinished)
-        self._files.move(unfinished, self._path)
+        try:
+            with self._files.open_output_stream(unfinished) as file:
+                for part in parts:
+                    file.write(part)
+            if self.local:
+                _to_disk(unfinished)
+            self._files.move(unfinished, self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.delete_file(unfinished)
+            raise
 
     def copy(self, to: Path) -> None:
         """Copy all that is in this folder into a folder on the disk."""

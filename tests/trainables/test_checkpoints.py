@@ -195,6 +195,7 @@ def test_a_crash_while_one_is_written_leaves_those_before(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space left"):
         kept.save(2, state(2))
     assert epochs(kept) == [1]
+    assert files(tmp_path) == ["000000001.pt"]  # what was cut short takes no room
     monkeypatch.undo()
     kept.save(2, state(2))
     assert epochs(kept) == [2]
