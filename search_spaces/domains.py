@@ -126,7 +126,7 @@ class Parameter(Frozen):
         """Values that show whether the domain suits others: all of a finite one, else both bounds and some between."""
         if self.choice is not None:
             return self.choice
-        if self.integer is not None and _count(self) <= FEW:
+        if self.integer is not None and count(self) <= FEW:
             return tuple(_finite(self))
         between = FEW if self.integer is not None else 1
         return tuple(dict.fromkeys([*self.bounds, *(self.draw(rng) for _ in range(between))]))
@@ -291,7 +291,7 @@ def grid(space: Space, fixed: Values) -> list[dict[str, Any]]:
     configurations = [dict(fixed)]
     for key in ordered(space, fixed):
         parameter = space[key]
-        if len(configurations) * _count(parameter) > LARGEST_GRID:
+        if len(configurations) * count(parameter) > LARGEST_GRID:
             raise SpaceError(f"the grid has more than {LARGEST_GRID:,} points by {key}; search at random")
         configurations = _unfolded(configurations, key, parameter, _finite(parameter))
     return configurations
@@ -326,7 +326,8 @@ def _unfolded(
     ]
 
 
-def _count(parameter: Parameter) -> int:
+def count(parameter: Parameter) -> int:
+    """How many values a domain of choices or whole numbers has."""
     if parameter.choice is not None:
         return len(parameter.choice)
     low, high = parameter.whole_bounds

@@ -36,6 +36,8 @@ from trainables.records import EVALUATION_METRICS
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
+LONGEST_LIST = 1_000_000
+"""Whole numbers of a domain that Optuna's Gaussian process can list; it takes memory for each."""
 OBJECTIVE = "objective"
 """The word in ``scheduler.metric`` for what the search optimizes."""
 
@@ -448,6 +450,13 @@ def _sampler_errors(experiment: Experiment) -> list[str]:
             if key in whole and not parameter.contains(whole[key]):
                 where = "" if key in point else ", as the file sets it,"
                 errors.append(f"search.points: {key}: {whole[key]!r}{where} is not in the space")
+    if search.sampler == "gp":
+        errors += [
+            f"space.{key}: integer: {list(parameter.whole_bounds)}: search.sampler gp lists every number between the "
+            f"bounds, up to {LONGEST_LIST:,}; narrow them, or use tpe"
+            for key, parameter in experiment.space.items()
+            if parameter.integer is not None and domains.count(parameter) > LONGEST_LIST
+        ]
     if search.sampler == "cmaes":
         unfit = [key for key, parameter in experiment.space.items() if parameter.choice is not None or parameter.when]
         if unfit:

@@ -275,6 +275,10 @@ CLASHES = [
         {"search": {"name": "points", "points": [{"batch_size": 8}, {}, {"batch_size": "8"}]}, "space": {}},
         "search.points: number 3 is the same comparison as number 1; leave one out",
     ),
+    (
+        {**optuna("gp"), "space": {"seed": {"integer": [0, 2**31]}}},
+        "space.seed: integer: [0, 2147483648]: search.sampler gp lists every number between the bounds",
+    ),
     ({"wandb": {"project": 2024}}, "wandb.project: 2024: input should be a valid string; put it in quotes"),
     ({"seeds": True}, "seeds: 'true': input should be a valid integer"),
     (
