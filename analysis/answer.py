@@ -16,6 +16,7 @@ from analysis.database import TableError
 from analysis.gaps import summarize
 from analysis.load import Study, config_keys
 from analysis.pairs import Pairs, pair
+from analysis.stopped import Stopping, stopping
 from analysis.tables import gap_table, to_latex, to_markdown, to_records, to_text
 from analysis.verdict import verdict
 from trainables.records import METRICS
@@ -34,11 +35,16 @@ class Answer:
         pairs: the comparisons that count.
         verdict: what they allow to say, a sentence or caveat each.
         summary: the statistics, as :func:`analysis.gaps.summarize` returns them.
+        stopping: what early stopping leaves out of the pairs.
+        with_stopped: the statistics with each stopped comparison at the last epoch that both of its arms reached; None
+            where there is none.
     """
 
     pairs: Pairs
     verdict: tuple[str, ...]
     summary: pd.DataFrame
+    stopping: Stopping
+    with_stopped: pd.DataFrame | None
 
 
 def answer(
@@ -86,23 +92,39 @@ def answer(
         *verdict(pairs, np.random.default_rng(0), shown[0]).splitlines(),
         *(claims(study, found, shown[0]) or unconfirmed(study)),
     ]
-    return Answer(pairs, tuple(said), summarize(pairs.frame, shown, np.random.default_rng(0), by))
+    early = stopping(pairs)
+    summary, with_stopped = (
+        summarize(frame, shown, np.random.default_rng(0), by) for frame in (pairs.frame, early.reached)
+    )
+    return Answer(pairs, tuple(said), summary, early, with_stopped if early.read else None)
 
 
 def written(found: Answer, form: Form) -> str:
     """An answer as text: sentences and table for people, unrounded numbers in the units of ``records`` for programs.
 
-    CSV has the table alone; JSON has it under ``gaps``, the sentences under ``verdict``, and what was compared.
+    CSV has the table alone; JSON has it under ``gaps``, the sentences under ``verdict``, and what was compared. Where
+    comparisons were stopped early, a note says so below the table, and a second table counts these as far as they came
+    (in JSON under ``with_stopped``, beside ``stopped``: how many, by which rule and metric).
     """
+    early = found.stopping
     if form == "csv":
         return found.summary.to_csv(index=False)
     if form == "json":
         pairs = found.pairs
         compared = {"at": pairs.at, "clock": pairs.clock, "dropped": pairs.dropped}
-        whole = {"verdict": found.verdict, **compared, "gaps": to_records(found.summary)}
+        rule = {"comparisons": early.stopped, "rule": early.rule.name, "metric": early.rule.metric}
+        whole = {"verdict": found.verdict, **compared, "stopped": rule, "gaps": to_records(found.summary)}
+        if found.with_stopped is not None:
+            whole["with_stopped"] = to_records(found.with_stopped)
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     table = gap_table(found.summary)
     if form == "latex":
-        return "".join(f"% {line}\n" for line in found.verdict) + to_latex(table)
+        return "".join(f"% {line}\n" for line in (*found.verdict, *filter(None, [early.short]))) + to_latex(table)
     write = to_markdown if form == "markdown" else to_text
-    return "\n".join(found.verdict) + f"\n\n{write(table)}"
+    text = "\n".join(found.verdict) + f"\n\n{write(table)}"
+    if early.stopped:
+        text += f"\n{early.short}\n"
+    if found.with_stopped is not None:
+        heading = f"With {early.read} stopped ones at the last epoch that they reached, which are not final:"
+        text += f"{heading}\n\n{write(gap_table(found.with_stopped))}"
+    return text

@@ -15,9 +15,10 @@ from analysis.gap_charts import points
 from analysis.gaps import amount, hyperparameters, p_value, summarize, telling, title
 from analysis.importance import importances
 from analysis.load import Study, TableError
-from analysis.page import Cell, Table
+from analysis.page import LEFT_OUT, Cell, Table
 from analysis.pairs import SIDES, STUDY, Pairs, pair, varied
 from analysis.rules import Rules, rules
+from analysis.stopped import Stopping, stopping
 from analysis.tables import STATISTICS, gap_table
 from trainables.records import CLOCKS
 
@@ -48,6 +49,7 @@ class Findings:
     Attributes:
         study: its tables.
         pairs: comparisons at the last epoch.
+        stopping: what early stopping leaves out of these.
         best: comparisons at each arm's best epoch by validation accuracy; None where nothing is held out.
         clocks: comparisons at equal clocks, epochs first.
         others: for each further arm, treatment against it, and it against the baseline.
@@ -63,6 +65,7 @@ class Findings:
 
     study: Study
     pairs: Pairs
+    stopping: Stopping
     best: Pairs | None
     clocks: Mapping[str, Pairs]
     others: Mapping[str, tuple[Pairs, Pairs]]
@@ -110,6 +113,7 @@ def find(study: Study, seed: int) -> Findings:
     return Findings(
         study=study,
         pairs=pairs,
+        stopping=stopping(pairs),
         best=best,
         clocks=clocks,
         others=others,
@@ -159,7 +163,7 @@ def headline_rows(named: Mapping[str, Pairs], heading: str, rng: np.random.Gener
     for name, pairs in named.items():
         row = summarize(pairs.frame, [HEADLINE], rng)
         row.insert(0, heading, name)
-        row.insert(1, "Left out", sum(pairs.dropped.values()))
+        row.insert(1, LEFT_OUT, sum(pairs.dropped.values()))
         rows.append(row)
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,9 @@ from analysis.charts import CONFIG, Chart, Key
 
 ROWS = 1000
 """Rows that a table shows at most."""
+
+LEFT_OUT = "Left out"
+"""The heading of a column that says how many trials a row leaves out."""
 
 DIGITS = 7
 """Significant digits of the numbers that charts are drawn from."""
@@ -140,6 +143,25 @@ def capped(table: Table, most: int = ROWS) -> Table:
     places = np.linspace(0, len(table.rows) - 1, most).round().astype(int)
     note = f"{most:,} of {len(table.rows):,} rows shown, at even distances; all are in the exported tables."
     return Table(table.caption, table.heads, [table.rows[place] for place in places], table.groups, table.words, note)
+
+
+def noted(section: Section, said: str, note: str) -> Section:
+    """The section with ``said`` after its answer, and with ``note`` under each of its tables and figures.
+
+    A table with a column "Left out" says by itself what it leaves out.
+    """
+    return replace(section, answer=f"{section.answer} {said}", blocks=[_noted(block, note) for block in section.blocks])
+
+
+def _noted(block: Block, note: str) -> Block:
+    if isinstance(block, Table) and LEFT_OUT not in block.heads:
+        return replace(block, note=f"{block.note} {note}".strip())
+    if isinstance(block, Grid):
+        return Grid([replace(chart, note=f"{chart.note} {note}".strip()) for chart in block.charts])
+    if isinstance(block, Choice):
+        options = [(name, [_noted(inner, note) for inner in blocks]) for name, blocks in block.options]
+        return replace(block, options=options)
+    return block
 
 
 def plain(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: bool = False) -> Table:

@@ -16,10 +16,10 @@ from analysis.confirmations import chosen_by, confirmations, confirmed, is_confi
 from analysis.curve_charts import panel_charts, panel_rows
 from analysis.database import TableError
 from analysis.figures import caption
-from analysis.findings import HEADLINE, Findings, find, named
-from analysis.gaps import amount, chooser, label, settings, title
+from analysis.findings import HEADLINE, Findings, find, named, told
+from analysis.gaps import amount, chooser, label, settings, summarize, title
 from analysis.load import Study
-from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, plain, render
+from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, noted, plain, render
 from analysis.pairs import SIDES, STUDY, arms, final_rows
 from analysis.published import FOLDER as PUBLISHED
 from analysis.report_arms import controls, tuning
@@ -36,6 +36,12 @@ from trainables.records import CLOCKS, STATUSES
 
 QUESTIONS = (where, sure, controls, tuning, drivers, speed, overfitting, behaviour, tradeoff)
 """The nine questions, in their order."""
+
+COUNT_STOPPED = ("speed", "behaviour")
+"""The sections that count stopped comparisons as far as they came."""
+
+ESTIMATES = ("where", "sure")
+"""The sections whose answer is a mean gap."""
 
 MOST_ERRORS = 100
 """Errors and reasons that are told word for word, at most."""
@@ -78,15 +84,15 @@ def write(study: Study, folder: Path, seed: int = 0, stills: bool = True) -> Pat
 def _page(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> str:
     study = found.study
     confirming = confirmations(study.path)
-    sections = [answer(found) for answer in QUESTIONS]
-    before = [section for section in [_confirmation(study, confirming)] if section.blocks]
+    sections = [_of_finished(found, answer(found)) for answer in QUESTIONS]
+    before = [section for section in [_confirmation(found, confirming)] if section.blocks]
     after = [*_published(found), _comparisons(found), *_examples(study, chosen), _health(found, confirming)]
     provenance = Section("provenance", "Provenance", "")
     values = {
         "name": study.name,
         "question": question(study.trials),
         "verdict": _verdict(found, confirming),
-        "numbers": key_numbers(study),
+        "numbers": key_numbers(study) | ({"early stopping": found.stopping.who()} if found.stopping.stopped else {}),
         "sections": sections,
         "before": before,
         "after": after,
@@ -95,6 +101,18 @@ def _page(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> str:
         "experiment": study.experiment,
     }
     return render("report.html.j2", values, (block for s in [*before, *sections, *after] for block in s.blocks))
+
+
+def _of_finished(found: Findings, section: Section) -> Section:
+    """The section with the caveat of early stopping, unless it counts stopped comparisons itself."""
+    early = found.stopping
+    if not early.stopped or found.frame.empty or section.id in COUNT_STOPPED:
+        return section
+    said = early.short
+    if section.id in ESTIMATES and early.read:
+        row = summarize(early.reached, [HEADLINE], found.rng()).iloc[0]
+        said += f" With {early.read} stopped ones at the last epoch that they reached it is {told(row)}."
+    return noted(section, said, early.brief)
 
 
 def _verdict(found: Findings, confirming: Sequence[Study]) -> list[str]:
@@ -158,8 +176,9 @@ def extremes(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {"Best comparison": (str(gaps.idxmax()), metric), "Worst comparison": (str(gaps.idxmin()), metric)}
 
 
-def _confirmation(study: Study, confirming: Sequence[Study]) -> Section:
+def _confirmation(found: Findings, confirming: Sequence[Study]) -> Section:
     """The configurations of every confirmation, in the metric that chose them and in the headline's."""
+    study = found.study
     tables: list[Block] = []
     searched: list[tuple[Study | None, Study]] = [(study, other) for other in confirming]
     if is_confirmation(study):
@@ -175,6 +194,8 @@ def _confirmation(study: Study, confirming: Sequence[Study]) -> Section:
         "problems, by validation accuracy; the tuned gap is between these two. Intervals are of the mean over the "
         "seeds, each taken alone."
     )
+    if found.stopping.stopped:
+        note += f" The best are those of the comparisons that {found.stopping.which}: {found.stopping.who()}."
     return Section("confirmation", "Confirmation", "", [Text(note, note=True), *tables] if tables else [])
 
 

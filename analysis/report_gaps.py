@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -104,7 +107,11 @@ def _clocks(found: Findings) -> list[Block]:
 def _rungs(found: Findings) -> list[Block]:
     if not found.rungs:
         return []
-    rows = headline_rows({str(epoch): pairs for epoch, pairs in found.rungs.items()}, "Epoch", found.rng())
+    early = found.stopping
+    ways = {str(epoch): pairs for epoch, pairs in found.rungs.items()}
+    lost = {"left out": sum(found.pairs.dropped.values()) - early.read}
+    ways["the last that each reached"] = replace(found.pairs, frame=early.reached, dropped=lost)
+    rows = headline_rows(ways, "Epoch", found.rng())
     text = f"Gap in {title(HEADLINE)} of all trials that reached an epoch, finished or not"
     note = "A trial stopped early has no final gap. This table counts it at the epochs that it reached."
     heading = Heading("At equal epochs, with the trials that were stopped")
@@ -147,7 +154,7 @@ def sure(found: Findings) -> Section:
     rows = [
         [
             Cell(title(row["metric"])),
-            Cell(row["says"]),
+            Cell(_says(found, row)),
             Cell(f"{row['units']:,}", row["units"]),
             Cell(label(row["seeds"]), row["seeds"]),
             Cell(amount(row["metric"], row["mean"]), row["mean"]),
@@ -182,7 +189,7 @@ def sure(found: Findings) -> Section:
     answer = "Nothing was measured."
     if lines:
         row = lines[0]
-        answer = f"In {title(row['metric'])}: {row['says']}."
+        answer = f"In {title(row['metric'])}: {_says(found, row)}."
         if math.isfinite(row["p_holm"]):
             answer = (
                 f"{answer[:-1]}; the mean gap's 95% interval is {span(row['metric'], row['low'], row['high'])}, p "
@@ -192,3 +199,11 @@ def sure(found: Findings) -> Section:
     return Section(
         "sure", heading, answer, [Text(HOW_SURE, note=True), *grid(chart), Table("Evidence by metric", heads, rows)]
     )
+
+
+def _says(found: Findings, row: Mapping[Any, Any]) -> str:
+    """What the evidence says of the treatment; of all comparisons only where stopped ones cannot change it."""
+    sign = {"better": 1, "worse": -1}.get(row["says"])
+    if sign is None or found.stopping.settles(row["metric"], sign):
+        return str(row["says"])
+    return f"{row['says']} among those that {found.stopping.which}"

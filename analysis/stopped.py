@@ -119,18 +119,23 @@ class Stopping:
         """The caveat for a number, in one sentence; empty where nothing was stopped."""
         if not self.stopped:
             return ""
-        return (
-            f"This is of the {self.count - self.stopped} of {self.count} comparisons that {self.which}: {self._who()}."
-        )
+        return f"{self.brief[:-1]}: {self.who()}."
+
+    @property
+    def brief(self) -> str:
+        """The caveat under a table or figure that stands beside others; empty where nothing was stopped."""
+        if not self.stopped:
+            return ""
+        return f"This is of the {self.count - self.stopped} of {self.count} comparisons that {self.which}."
 
     def full(self, baseline: str, treatment: str) -> str:
         """The caveat with what stopping does to the gaps; empty where nothing was stopped."""
         if not self.stopped:
             return ""
-        who = self._who(f", {self.rule.effect(baseline, treatment)}")
+        who = self.who(f", {self.rule.effect(baseline, treatment)}")
         return f"Of {self.count} comparisons {who}. What holds for those that {self.which} need not hold for all."
 
-    def _who(self, effect: str = "") -> str:
+    def who(self, effect: str = "") -> str:
         """Who stopped how many, and by what."""
         by_rule = self.stopped - self.dead
         name = NAMES.get(self.rule.name, self.rule.name) or "a scheduler"
