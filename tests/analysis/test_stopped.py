@@ -1,10 +1,15 @@
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from analysis.answer import answer, written
+from analysis.findings import find
+from analysis.page import Choice, Grid, Table
 from analysis.pairs import Pairs, pair
+from analysis.report import QUESTIONS, _of_finished
 from analysis.stopped import Bounds, Rule, rule_of, stopping
 from analysis.verdict import verdict
 
@@ -197,3 +202,75 @@ def test_where_none_finished_a_verdict_still_says_what_was_stopped(stopped_study
 def test_a_verdict_on_a_population_says_that_its_gaps_were_searched_for(stopped_study):
     said = verdict(pair(stopped_study(3, 0, 0, name="pbt", metric="objective")), np.random.default_rng(0))
     assert "Population-based training moved these comparisons towards what is best by the gap in validation" in said
+
+
+def test_the_gap_tables_say_how_many_were_stopped_and_what_these_change(stopped_study):
+    found = answer(stopped_study(), ["test_accuracy"])
+    whole = json.loads(written(found, "json"))
+    assert whole["stopped"] == {"comparisons": 5, "rule": "asha", "metric": "filtered/validation_accuracy"}
+    assert [row["comparisons"] for row in (*whole["gaps"], *whole["with_stopped"])] == [9, 14]
+    for form in ("text", "markdown"):
+        table, note, more = written(found, form).partition("This is of the 9 of 14 comparisons that finished: ASHA")
+        assert "−10.00 pp" in table
+        assert note
+        assert "With 5 stopped ones at the last epoch that they reached, which are not final:" in more
+        assert "−17.14 pp" in more
+    assert "% This is of the 9 of 14 comparisons that finished" in written(found, "latex")
+
+
+def test_the_gap_tables_say_nothing_of_stopping_where_nothing_was_stopped(stopped_study):
+    found = answer(stopped_study(3, 0, 0), ["test_accuracy"])
+    assert found.with_stopped is None
+    assert "stopped" not in written(found, "text")
+    assert "with_stopped" not in json.loads(written(found, "json"))
+
+
+@pytest.fixture(scope="module")
+def sections(study, trial):
+    """The sections of a report by id: 9 comparisons finished and 9 were stopped."""
+    trials = [trial(n, sides(0.8, 0.7 - n / 1000), config={"optimizer.lr": n}) for n in range(9)]
+    rest = {"status": "stopped", "error": ASHA}
+    trials += [trial(n, sides(0.8, 0.5, 1), config={"optimizer.lr": n, "epochs": 2}, **rest) for n in range(9, 18)]
+    found = find(replace(study(*trials), experiment=FILE.format(name="asha", metric="better/test_accuracy")), 0)
+    return {section.id: section for section in (_of_finished(found, question(found)) for question in QUESTIONS)}
+
+
+def test_every_answer_about_finished_comparisons_says_how_many_were_stopped_and_by_what(sections):
+    said = "This is of the 9 of 18 comparisons that finished: ASHA stopped 9 by the better arm's test accuracy."
+    assert {name for name, section in sections.items() if said in section.answer} == sections.keys() - {
+        "speed",
+        "behaviour",
+    }
+    for name in ("where", "sure"):
+        assert "With 9 stopped ones at the last epoch that they reached it is a mean gap of −20.20 pp" in (
+            sections[name].answer
+        )
+
+
+def notes(blocks):
+    """The notes of all tables and figures, but those that have a column for what is left out."""
+    for block in blocks:
+        if isinstance(block, Table) and "Left out" not in block.heads:
+            yield block.note
+        elif isinstance(block, Grid):
+            yield from (chart.note for chart in block.charts)
+        elif isinstance(block, Choice):
+            for _, inner in block.options:
+                yield from notes(inner)
+
+
+@pytest.mark.parametrize("name", ["where", "sure", "tuning", "overfitting", "tradeoffs"])
+def test_every_table_and_figure_of_finished_comparisons_says_that_it_is_of_these(sections, name):
+    found = list(notes(sections[name].blocks))
+    assert found
+    assert all(note.endswith("This is of the 9 of 18 comparisons that finished.") for note in found)
+
+
+def test_an_arm_is_called_better_among_those_that_finished_where_the_others_could_change_it(sections):
+    assert sections["sure"].answer.startswith("In test accuracy: worse among those that finished;")
+
+
+def test_the_gap_of_all_comparisons_stands_beside_those_at_equal_epochs(sections):
+    (table,) = [block for block in sections["where"].blocks if isinstance(block, Table) and "Epoch" in block.heads]
+    rows = {row[0].text: [cell.text for cell in row] for row in table.rows}
+    assert rows["the last that each reached"][1:3] == ["0", "18"]
