@@ -243,7 +243,7 @@ def resume(
 def confirm(
     folder: StudyFolder,
     top: Annotated[int, typer.Option(min=1, help="Configurations to confirm, the best ones.")] = 5,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each of them.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds for each of them; fewer than 6 give no interval.")] = 6,
     to: Annotated[
         Path | None,
         typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.", metavar="PATH", parser=_path),
