@@ -198,13 +198,27 @@ def _classes(labels: Int64[Tensor, " n"]) -> Iterator[tuple[int, Int64[Tensor, "
 
 
 def read(name: str, data_dir: str) -> tuple[Split, Split]:
-    """Training and test samples of the data set ``name``, whole, on the CPU; ``data_dir`` is a folder or URI."""
+    """Training and test samples of the data set ``name``, whole, on the CPU; ``data_dir`` is a folder or URI.
+
+    Raises:
+        DatasetError: names the file or folder and what is wrong with it.
+    """
     if name == "mnist5k":
         return _mnist5k()
     try:
         root = fetch.local(data_dir, FOLDER[name])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last, where there is no home for the copy
         raise DatasetError(f"{name} cannot be fetched from {data_dir}: {error}") from None
+    try:
+        return _from_files(name, root)
+    except OSError as error:
+        raise DatasetError(
+            f"{name} cannot be read: {error.filename or root}: {error.strerror or error}; "
+            "let the user who runs this read the file and all folders above it"
+        ) from None
+
+
+def _from_files(name: str, root: Path) -> tuple[Split, Split]:
     if name in ("cifar10", "cifar100"):
         return _cifar(name, root)
     folders = [root / FOLDER[name]]

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -329,6 +331,33 @@ def test_an_altered_cifar_file_is_named_and_no_pickle_is_opened(
         data.read(name, str(tmp_path))
     assert str(caught.value).startswith(f"{folder / filename}: ")
     assert not proof.exists()
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """A user whom permissions bind, where the tests run as root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.usefixtures("unprivileged")
+@pytest.mark.parametrize(("locked", "name"), [("file", "mnist"), ("folder", "mnist"), ("folder", "cifar10")])
+def test_what_cannot_be_read_for_want_of_permission_is_named(locked: str, name: str) -> None:
+    with TemporaryDirectory() as place:  # not tmp_path, which only its owner can enter
+        folder = Path(place) / data.FOLDER[name]
+        folder.mkdir(parents=True)
+        file = folder / "train-images-idx3-ubyte"
+        file.touch()
+        (file if locked == "file" else Path(place)).chmod(0)
+        try:
+            with pytest.raises(DatasetError, match=f"{name} cannot be read: {place}.*: Permission denied; let"):
+                data.read(name, place)
+        finally:
+            Path(place).chmod(0o700)
 
 
 def test_a_truncated_and_a_missing_cifar_file_are_named(tmp_path: Path, cifar) -> None:
