@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from itertools import chain
@@ -16,7 +18,7 @@ import typer
 from rich.console import Console
 
 from study import experiment as experiments
-from study import messages, terminal
+from study import messages, private, terminal
 from study.experiment import Experiment
 from trainables.errors import UserError
 
@@ -739,8 +741,18 @@ def _cost(experiment: Experiment) -> str:
     return f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
 
 
+def _have_a_home() -> None:
+    """Give the process a home for as long as it lives, if its user has none: Ray cannot be imported without."""
+    try:
+        Path.home()
+    except RuntimeError:  # a container often runs as a user whom it does not know
+        os.environ["HOME"] = str(private.make())
+        atexit.register(private.remove_all)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2, an interruption is 130."""
+    _have_a_home()
     with terminal.lenient():
         code = _code()
         if code == 0:

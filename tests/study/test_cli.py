@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -297,3 +298,24 @@ def test_the_quickstart_ends_with_a_gap_table_a_report_and_tables(tmp_path: Path
     assert (lengths["size"] == lengths["max"] + 1).all()
     assert (study / "report.html").stat().st_size > 50_000
     assert len(list(study.glob("wandb/offline-run-*/*.wandb"))) == len(trials)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="only root can be a user nobody knows")
+def test_a_user_without_an_entry_in_passwd_and_without_a_home_trains(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    reading = "+dac_read_search"  # where the tests' own Python lies in root's home
+    unknown = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--securebits=+no_setuid_fixup"]
+    unknown += [f"--{kind}=-all,{reading}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    program = Path(sys.executable).with_name("filter-study")
+    done = subprocess.run(
+        [*unknown, program, "train", *SMALL, "--set", "epochs=1", "--dir", "one", "--no-report"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finished; recorded in one" in done.stdout
