@@ -18,6 +18,7 @@ import psutil
 import torch
 
 from study.experiment import Experiment
+from study.source import sources
 
 FILENAME = "manifest.json"
 PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy")
@@ -34,7 +35,8 @@ def collect(experiment: Experiment, confirms: dict[str, Any] | None = None) -> d
         "command": shlex.join(["filter-study", *sys.argv[1:]]),
         "seeds": {"search": experiment.search.seed, "training": training},
         "git": _git(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "code": {name: digest for name, (_, digest) in sources().items()},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "hardware": {
             "platform": platform.platform(),
             "processor": _processor(),
@@ -64,10 +66,18 @@ def identity(folder: Path) -> str:
     return str(read(folder).get("id") or folder.resolve().name)
 
 
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def _git() -> dict[str, Any]:
     """Revision of this source tree, and whether it has been changed; empty outside a checkout."""
     root = Path(__file__).parent.parent
     try:
+        _run("git", "-C", str(root), "ls-files", "--error-unmatch", __file__)  # or it lies in another program's tree
         revision = _run("git", "-C", str(root), "rev-parse", "HEAD")
         changed = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):

@@ -25,14 +25,16 @@ import torch
 from ray import tune
 
 from study import cluster, manifest, private, schedulers, storage
+from study.environment import environment
 from study.experiment import Experiment
 from study.history import History
 from study.limits import available_cpus
 from study.loggers import Logger
-from study.preflight import runtime, under_ray
+from study.preflight import check_resources, runtime, under_ray
 from study.queue import Planned, Queue
 from study.recorder import Recorder, RecordError
 from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_journal
+from study.source import check_workers
 from study.tensorboard import TensorBoardLogger
 from study.watch import Broken, Display, TuneWatch, Watch, breaking
 from study.weights_and_biases import WandbLogger, settle
@@ -43,6 +45,14 @@ from trainables.errors import UserError
 from trainables.places import Place
 from trainables.tune import ComparisonTrainable
 
+TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+"""Environment variables that Ray Tune reads during a run."""
 INTERRUPTED = 130
 
 
@@ -101,21 +111,28 @@ def run(
 ) -> Counter[str]:
     """Run the study in ``folder``, from where ``history`` ends; how many comparisons ended in which status in this run.
 
-    It runs on the Ray cluster at ``address``, or else on a Ray of its own. ``say`` is told of trouble that does not end
-    the study. ``trainable`` is what trains; a benchmark of all the rest gives one whose training is free.
+    If this process uses a Ray already, the study runs on it and leaves it as it is; otherwise on the cluster at
+    ``address``, or else on a Ray of its own. ``say`` is told of trouble that does not end the study. ``trainable`` is
+    what trains; a benchmark of all the rest gives one whose training is free.
+
+    In the main thread the first Ctrl-C or SIGTERM ends the study in good order. In another thread no signal is taken:
+    raise KeyboardInterrupt from a method of ``display`` to the same effect.
 
     Raises:
-        Interrupted: by Ctrl-C or SIGTERM.
+        Interrupted: by Ctrl-C or SIGTERM, or by ``display``.
         RecordError: the study's record cannot be written.
         ClusterError: the cluster cannot be joined.
         StorageError: the study's checkpoints cannot be kept, or those that are there are not its own.
+        SourceError: Ray's workers would run other code than this process.
+        ExperimentError: one comparison asks for more than any node has.
     """
     root = storage.claim(experiment, folder)
     interrupts = Interrupts(say)
     with (
         interrupts.heeded(),
-        cluster.joined_ray(address) if address else _own_ray(experiment),
+        _ray_for(experiment, address),
         interrupts.heeded(),  # again, for ray.init takes SIGTERM for itself
+        _tune_settings(experiment),
         _tune_folder() as scaffolding,
         watching(experiment, folder, display, say) as watch,
     ):
@@ -125,9 +142,42 @@ def run(
     return watch.statuses
 
 
-def _own_ray(experiment: Experiment) -> AbstractContextManager[None]:
-    gpus = torch.cuda.device_count() if experiment.resources.gpu else 0
-    return cluster.local_ray(available_cpus(), gpus)
+@contextmanager
+def _ray_for(experiment: Experiment, address: str | None) -> Iterator[None]:
+    """The Ray that this process uses, the cluster at ``address``, or one of its own: fit for the experiment."""
+    asked = experiment.resources
+    bundle = {"CPU": asked.cpu, "GPU": asked.gpu} if asked.gpu else {"CPU": asked.cpu}
+    found: AbstractContextManager[None]
+    if ray.is_initialized():
+        found = cluster.shared_ray(address, bundle)
+    elif address:
+        found = cluster.joined_ray(address)
+    else:
+        found = cluster.local_ray(available_cpus(), torch.cuda.device_count() if asked.gpu else 0)
+    with found:
+        check_resources(experiment)
+        check_workers()
+        yield
+
+
+@contextmanager
+def _tune_settings(experiment: Experiment) -> Iterator[None]:
+    """Ray Tune's settings for this run; afterwards they are as they were before."""
+    # With one pending trial at a time, Tune gives a trial whose worker is still starting the worker of one that has
+    # ended, and drops the new one: where comparisons are shorter than a start, only one would ever train at a time.
+    pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(_slots(experiment))}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what goes wrong is recorded and said
+    try:
+        with environment({**TUNE_SETTINGS, **pending}):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _slots(experiment: Experiment) -> int:
+    return max(cluster.slots(cluster.nodes(), experiment.resources.cpu, experiment.resources.gpu), 1)
 
 
 @contextmanager
@@ -152,7 +202,6 @@ def tuner(
 ) -> Any:
     """The Tune run of what is left of an experiment, its checkpoints under ``root``; Ray must have been started."""
     _population_has_one_disk(experiment)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what goes wrong is recorded and said
 
     def changed(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
         with breaking():
@@ -180,14 +229,10 @@ def tuner(
         watch.end(planned.trial_id, "failed", 0, None, f"this configuration cannot be: {error}")
 
     proposer = _proposer(experiment, folder, history, say)
-    slots = max(cluster.slots(cluster.nodes(), experiment.resources.cpu, experiment.resources.gpu), 1)
-    # With one pending trial at a time, Tune gives a trial whose worker is still starting the worker of one that has
-    # ended, and drops the new one: where comparisons are shorter than a start, only one would ever train at a time.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject, slots),
+            search_alg=Queue(proposer, experiment.seeds, history, trainable_config, reject, _slots(experiment)),
             scheduler=scheduler,
             num_samples=experiment.trials,
             reuse_actors=True,
@@ -262,8 +307,10 @@ def train(
 ) -> str:
     """Run one comparison, the experiment's own settings, in this process without Ray; the status it ends in.
 
+    In another thread than the main one no signal is taken: raise KeyboardInterrupt from ``on_epoch`` to interrupt it.
+
     Raises:
-        Interrupted: by Ctrl-C or SIGTERM.
+        Interrupted: by Ctrl-C or SIGTERM, or by ``on_epoch``.
         RecordError: the study's record cannot be written.
     """
     config = TrialConfig.from_dotted(experiment.trial)
@@ -306,7 +353,10 @@ class Interrupts:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take signals until the block ends."""
+        """Take signals until the block ends; in another thread than the main one that is left to the caller."""
+        if not cluster.in_main_thread():
+            yield
+            return
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)

@@ -18,9 +18,6 @@ from study import cluster
 from study.bench.engine import configurations
 from study.limits import available_cpus
 
-OURS = ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "RAY_AIR_NEW_OUTPUT", "TUNE_PRINT_ALL_TRIAL_ERRORS")
-"""Settings of a study that plain Tune does not have."""
-
 
 def trainable(config: Mapping[str, Any]) -> None:
     """One comparison, reported epoch by epoch."""
@@ -60,8 +57,6 @@ def fit(configs: list[dict[str, Any]], folder: Path) -> float:
 
 def main(file: Path, count: int) -> None:
     """Train the first ``count`` comparisons of ``file`` and print the seconds; what Tune prints goes elsewhere."""
-    for name in OURS:
-        os.environ.pop(name, None)
     printed = os.dup(1)
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder, cluster.local_ray(available_cpus(), 0):

@@ -12,21 +12,32 @@ import secrets
 import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from study import private
-from study.limits import available_cpus
+from study.environment import environment
+from study.limits import available_cpus, available_memory
+from study.source import PACKAGES, search_path
 from trainables.errors import UserError
 
 MEBIBYTE = 2**20
 OBJECT_STORE = 128 * MEBIBYTE
-PACKAGES = ("study", "trainables", "search_spaces", "analysis")
-WORKER_SETTINGS = ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",)  # of those in study/__init__.py; the others are the driver's
+WORKER_SETTINGS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # how long the driver outlives the head of Ray
+    "RAY_memory_monitor_refresh_ms": "0",  # it ends the whole run, where the kernel ends one worker: one failed trial
+    **WORKER_SETTINGS,
+}
+"""Those of Ray's processes that this one starts, and of this one while it uses them."""
 TOKEN = Path("~/.ray/auth_token")
 CONNECT_SECONDS = 10
 
@@ -43,36 +54,67 @@ class Capacity(NamedTuple):
 
 
 @contextmanager
+def settings() -> Iterator[None]:
+    """Ray's settings for a study; Ray, which has read them when it was imported, reads them anew.
+
+    The first of them binds every process of Ray to loopback (undocumented; a test looks at the sockets); without it Ray
+    listens on all interfaces.
+    """
+    from ray._private import ray_constants
+
+    listening = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with environment(SETTINGS):
+            _read_settings()
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = listening
+        _read_settings()
+
+
+@contextmanager
 def local_ray(cpus: int, gpus: int) -> Iterator[None]:
     """A Ray of this process's own with that many CPUs and GPUs, ended when the block ends."""
     folder = private.make()
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    before = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     import ray
 
     try:
-        _forget_token()
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            object_store_memory=OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=str(folder / "ray"),
-        )
-        yield
+        with environment({"RAY_AUTH_TOKEN_PATH": str(token)}), settings():
+            try:
+                ray.init(
+                    address="local",
+                    job_config=_own_path(),
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    object_store_memory=OBJECT_STORE,
+                    _memory=max(available_memory(), OBJECT_STORE),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    _temp_dir=str(folder / "ray"),
+                )
+                yield
+            finally:
+                with _undisturbed():
+                    ray.shutdown()
     finally:
         with _undisturbed():
-            ray.shutdown()
             private.remove(folder)
-            del os.environ["RAY_AUTH_TOKEN_PATH"]
-            if before is not None:
-                os.environ["RAY_AUTH_TOKEN_PATH"] = before
+
+
+def _own_path() -> Any:
+    """A Ray job whose workers search modules where this process does, and not in its working directory first."""
+    from ray.job_config import JobConfig
+
+    class OwnPath(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # so that Ray adds neither the working directory nor the script's
+
+    return OwnPath(_py_driver_sys_path=search_path()[::-1])  # a worker puts each before those before it
 
 
 @contextmanager
@@ -87,23 +129,65 @@ def joined_ray(address: str) -> Iterator[None]:
     _check_token()
     import ray
 
-    _forget_token()
-    found = _reach(address)
-    with tempfile.TemporaryDirectory() as empty:
-        shipped = {
-            "py_modules": [str(resources.files(name)) for name in PACKAGES],
-            "working_dir": empty,  # or the driver's folder is searched first, where a node may hold another checkout
-            "env_vars": {name: os.environ[name] for name in WORKER_SETTINGS},
-        }
+    with settings():
+        found = _reach(address)
+        with tempfile.TemporaryDirectory() as empty:
+            shipped = {
+                "py_modules": [str(resources.files(name)) for name in PACKAGES],
+                "working_dir": empty,  # or the driver's is searched first, where a node may hold another checkout
+                "env_vars": WORKER_SETTINGS,
+            }
+            try:
+                ray.init(address=found, runtime_env=shipped, log_to_driver=False, logging_level="ERROR")
+            except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+                raise ClusterError(f"--address {address}: {_reason(error)}") from error
         try:
-            ray.init(address=found, runtime_env=shipped, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ray.exceptions.RayError) as error:
-            raise ClusterError(f"--address {address}: {_reason(error)}") from error
+            yield
+        finally:
+            with _undisturbed():
+                ray.shutdown()
+
+
+@contextmanager
+def shared_ray(address: str | None, bundle: Mapping[str, float]) -> Iterator[None]:
+    """The Ray that this process has started or joined already, which stays as it is.
+
+    Args:
+        address: must be None: it is joined already.
+        bundle: what a comparison occupies. What a run that breaks off leaves occupied is freed when the block ends.
+
+    Raises:
+        ClusterError: it is used through Ray Client, or there is an address.
+    """
+    import ray
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    if address:
+        raise ClusterError(
+            f"address {address!r}: this process uses a Ray already; leave it out, or ray.shutdown() first"
+        )
+    if not ray._private.worker.global_worker.connected:
+        raise ClusterError("Ray Client (ray://) cannot run a study; start this process on a node of the cluster")
+    before = set(_groups(bundle))
     try:
         yield
     finally:
-        with _undisturbed():
-            ray.shutdown()
+        for group in set(_groups(bundle)) - before:
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+
+
+def _groups(bundle: Mapping[str, float]) -> list[str]:
+    """Ids of the placement groups of this job, whose id ends theirs, that hold one such bundle each."""
+    import ray
+    from ray.util.placement_group import placement_group_table
+
+    job = ray.get_runtime_context().get_job_id()
+    return [
+        name
+        for name, group in placement_group_table().items()
+        if name.endswith(job) and group["state"] != "REMOVED" and list(group["bundles"].values()) == [bundle]
+    ]
 
 
 def nodes() -> list[Capacity]:
@@ -160,10 +244,11 @@ def _check_token() -> None:
     )
 
 
-def _forget_token() -> None:
-    """Let Ray read the token anew: it keeps the first one that a process uses."""
-    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # its stub is incomplete
+def _read_settings() -> None:
+    """Let Ray read settings and token anew: it keeps those of its import, and the first token that a process uses."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # its stub is incomplete
 
+    Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
@@ -212,11 +297,16 @@ def _reason(error: BaseException) -> str:
     return ": ".join(str(one).strip().splitlines()[0] for one in chain if str(one).strip())
 
 
+def in_main_thread() -> bool:
+    """Whether this thread is the one that may take signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """No Ctrl-C in this block, where it would leave processes and the token; unless somebody heeds it."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
+    if before is not signal.default_int_handler or not in_main_thread():
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -108,7 +108,7 @@ def _admitted(address: str) -> bool:
     """Whether a process without a token can read what the cluster at ``address`` keeps."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     done = subprocess.run(
-        [sys.executable, "-c", STRANGER, address],
+        [sys.executable, "-P", "-c", STRANGER, address],
         env=environment | {"RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,

@@ -121,7 +121,9 @@ def _versions() -> dict[str, str]:
 def _workers_environment() -> Mapping[str, str]:
     """The environment that Ray's workers inherit: of the process that starts them, where this is one of them."""
     parent = psutil.Process().parent()
-    return parent.environ() if parent is not None and parent.name() == "raylet" else os.environ
+    if parent is not None and parent.name() == "raylet":
+        return parent.environ()
+    return {**os.environ, **cluster.SETTINGS}
 
 
 def _gpu(index: int) -> Gpu:
@@ -144,7 +146,11 @@ def _limit(kind: int, hard: bool) -> float:
 
 def packages() -> Finding:
     """Whether the packages that the program asks for are there, in versions that it can use."""
-    wanted = [Requirement(line) for line in metadata.requires(PROGRAM) or ()]
+    try:
+        wanted = [Requirement(line) for line in metadata.requires(PROGRAM) or ()]
+    except metadata.PackageNotFoundError:
+        text = f"{PROGRAM} is not installed: what it needs is not known"
+        return Finding("warning", "packages", text, "install it in its folder: make setup, or pip install -e .")
     unmet = []
     for package in wanted:
         try:

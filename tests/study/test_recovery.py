@@ -16,8 +16,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from study import manifest
 from study.recorder import FILENAME
 from study.searcher import JOURNAL
+from study.source import sources
 from study.storage import CHECKPOINTS
 from tests.conftest import Bucket
 from tests.study.drills import Driver, assert_same, experiment, filter_study, reached_in, tables
@@ -27,8 +29,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid of six comparisons under ASHA that nothing happened to."""
+    """A grid of six comparisons under ASHA that nothing happened to, though its working directory holds other code."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "trainables").mkdir()
+    for name in ("trainables/__init__.py", "numpy.py", "torch.py", "study.py"):
+        (folder / name).write_text("raise ImportError('this lies about in the working directory')")
     done = filter_study("run", experiment(folder), "--dir", "study", "--no-report", cwd=folder)
     assert done.returncode == 0, done.stderr
     statuses = tables(folder / "study")[0]["status"]
@@ -56,6 +61,13 @@ def started(tmp_path: Path) -> Driver:
 
 def resumed(tmp_path: Path) -> Driver:
     return Driver("resume", "study", study=tmp_path / "study")
+
+
+def test_files_in_the_working_directory_are_not_taken_for_the_programs(undisturbed: Path) -> None:
+    assert (undisturbed.parent / "numpy.py").is_file()
+    assert set(tables(undisturbed)[0]["status"]) == {"finished", "stopped"}
+    recorded = manifest.read(undisturbed)["code"]
+    assert recorded == {name: digest for name, (_, digest) in sources().items()}
 
 
 def test_a_driver_killed_twice_loses_nothing(left: Path, undisturbed: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
@@ -212,6 +213,21 @@ def test_training_that_is_interrupted_leaves_a_readable_study(small: Callable[..
     assert list(study.trials["status"]) == ["interrupted"]
     assert set(study.epochs["epoch"]) >= {0, 1, 2}
     assert study.epochs.groupby("epoch").size().eq(2).all()
+
+
+def test_training_runs_in_any_thread_and_is_interrupted_by_its_caller(
+    small: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    experiment = small(epochs=100)
+    folder.create(tmp_path, experiment)
+
+    def enough(metrics: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(runner.train, experiment, tmp_path, NoDisplay(), "cpu", enough)
+        assert isinstance(training.exception(), runner.Interrupted)
+    assert list(load(tmp_path).trials["status"]) == ["interrupted"]
 
 
 def test_a_traced_study_has_a_row_for_every_update(small: Callable[..., Experiment], tmp_path: Path) -> None:

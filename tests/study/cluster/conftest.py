@@ -11,7 +11,7 @@ import ray
 from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
-from study.cluster import WORKER_SETTINGS
+from study.cluster import WORKER_SETTINGS, settings
 
 LOOPBACK = "127.0.0.1"
 NODES = 3
@@ -27,7 +27,7 @@ def running_cluster() -> Iterator[Cluster]:
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    with pytest.MonkeyPatch.context() as patch:
+    with settings(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))  # or its address is written where every Ray of the machine looks
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
         AuthenticationTokenLoader.instance().reset_cache()

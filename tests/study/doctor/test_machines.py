@@ -161,6 +161,14 @@ def test_a_machine_has_the_cores_and_the_memory_that_its_container_may_use(monke
     assert (machine.cores, machine.quota, machine.available_memory) == (1, 0.5, GIBIBYTE)
 
 
+def test_a_program_that_is_not_installed_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "PROGRAM", "a-package-that-is-nowhere")
+    finding = machines.packages()
+    assert finding.level == "warning"
+    assert "a-package-that-is-nowhere is not installed" in finding.text
+    assert "pip install -e ." in finding.remedy
+
+
 def test_packages_must_be_there_in_versions_that_the_program_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machines.packages().level == "ok"
     monkeypatch.setattr(machines.metadata, "requires", lambda name: ["torch>=99", "numpy>=1", "nonesuch-package>=1"])
