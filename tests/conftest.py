@@ -7,8 +7,6 @@ from urllib.request import Request, urlopen
 import pytest
 from pyarrow import fs
 
-import study  # noqa: F401  Ray reads the environment that this sets when it is imported
-
 
 class Bucket:
     """A bucket on an S3 server; ``uri`` is one in the form that Ray documents, the query last."""

@@ -21,7 +21,6 @@ from typing import Any, Literal, NamedTuple
 import psutil
 import torch
 
-import study  # noqa: F401  its settings stand before Ray is imported
 from study.bench import Figure, amount, ratio
 from study.bench.engine import SUITE, WORKERS, command
 from study.display import NoDisplay

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import study  # noqa: F401  its settings stand before Ray is imported
 from study import cluster
 from study.bench.engine import configurations
 from study.limits import available_cpus

@@ -37,7 +37,7 @@ SETTINGS = {
     "RAY_memory_monitor_refresh_ms": "0",  # it ends the whole run, where the kernel ends one worker: one failed trial
     **WORKER_SETTINGS,
 }
-"""Those of Ray's processes that this one starts, and of this one while it uses them."""
+"""For the processes of Ray that this one starts, and for this one as long as it uses them."""
 TOKEN = Path("~/.ray/auth_token")
 CONNECT_SECONDS = 10
 

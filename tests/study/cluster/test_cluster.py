@@ -38,7 +38,7 @@ def running() -> Iterator[Cluster]:
 @pytest.mark.slow
 def test_every_node_of_a_joined_cluster_runs_the_packages_that_were_shipped(running: Cluster) -> None:
     def sources(packages: tuple[str, ...]) -> tuple[str, dict[str, str], str | None]:
-        setting = os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")  # before study is imported, which sets it too
+        setting = os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
         files = {name: str(importlib.import_module(name).__file__) for name in packages}
         time.sleep(1)  # so that no worker takes two
         return ray.get_runtime_context().get_node_id(), files, setting
