@@ -36,6 +36,8 @@ from trainables.records import EVALUATION_METRICS
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
+LISTED = 10_000
+"""Configurations of a grid or of a random search that are checked one by one."""
 LONGEST_LIST = 1_000_000
 """Whole numbers of a domain that Optuna's Gaussian process can list; it takes memory for each."""
 OBJECTIVE = "objective"
@@ -321,7 +323,7 @@ def from_document(
     if errors or experiment is None:
         raise ExperimentError(name, errors)
     experiment = _with_scheduled(experiment)
-    errors = [*_clashes(experiment), *([] if begun else _twins(experiment))]
+    errors = [*_clashes(experiment), *([] if begun else [*_twins(experiment), *_listed_errors(experiment)])]
     if errors:
         raise ExperimentError(name, errors)
     return experiment
@@ -610,13 +612,32 @@ def _trial_errors(
     except SpaceError as error:
         return [f"space: {error}"]
     errors = [line for candidate in (trial, *tried) for line in _refusal(candidate)]
-    for candidate in (*corners, *others):
-        known = {line.partition(":")[0] for line in errors}
-        new = [line for line in _refusal(_without(candidate, defaults)) if line.partition(":")[0] not in known]
-        errors += [line + _drawn(line.partition(":")[0], space, candidate) for line in new]
+    known = {line.partition(":")[0] for line in errors}
+    drawn = _refusals((*corners, *others), space, defaults)
+    errors += [line for place, line in drawn.items() if place not in known]
     if errors or begun:
         return errors
     return [line for candidate in (*tried, *corners) for line in _unheld(candidate, space, defaults)]
+
+
+def _refusals(drawn: Iterable[Mapping[str, Any]], space: Space, defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Why configurations that a search can propose cannot be: the first line for each place in the file."""
+    errors: dict[str, str] = {}
+    for values in drawn:
+        for line in _refusal(_without(values, defaults)):
+            place = line.partition(":")[0]
+            errors.setdefault(place, line + _drawn(place, space, values))
+    return errors
+
+
+def _listed_errors(experiment: Experiment) -> list[str]:
+    """Why a configuration of a search that lists them beforehand cannot be; of very many, the first are looked at."""
+    try:
+        listed = experiment.configurations or []
+    except SpaceError:  # told already
+        return []
+    defaults = _looked_at(experiment.trial, experiment.space)
+    return list(_refusals(listed[:LISTED], experiment.space, defaults).values())
 
 
 def _refusal(values: Mapping[str, Any]) -> list[str]:

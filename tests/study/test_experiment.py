@@ -752,6 +752,19 @@ def test_a_space_with_a_value_that_cannot_be_is_refused(
     assert any(error.startswith(message) for error in found), found
 
 
+@pytest.mark.parametrize("search", [{"name": "grid"}, {"name": "random", "trials": 2000}])
+def test_a_search_that_lists_its_configurations_is_checked_whole(search: dict[str, Any]) -> None:
+    """One in 1,200 combinations cannot be, which the sample that a space is judged by does not have."""
+    space = {
+        "arms.filtered.k": {"choice": [*range(60, 12000, 60), 12]},
+        "arms.filtered.buckets": {"choice": [2, 3, 4, 5, 6, 12]},
+        "seed": {"choice": [0, 1]},
+    }
+    document = {**HEAD, "arms": {"filtered": {"selector": "q_split", "k": 60}}, "space": space}
+    (error,) = errors({**document, "search": search})
+    assert error.startswith("arms.filtered: k must be a multiple of buckets: 12 samples are not 5 equal parts")
+
+
 def test_a_study_that_has_begun_goes_on_with_what_a_check_would_refuse_today() -> None:
     points = [{"arms.filtered.k": 4}, {"arms.filtered.k": 4}]
     document = {
