@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from analysis.confirmation_claims import claims, unconfirmed
@@ -85,17 +84,15 @@ def answer(
         raise TableError("\n".join(errors))
     moment: Any = at if at in ("final", "best") else int(at)
     pairs = pair(study, moment, clock, against, treatment)
-    measured = [name for name in HEADLINE if np.isfinite(pairs.frame[f"gap/{name}"]).any()]
+    measured = [name for name in HEADLINE if pairs.frame[f"gap/{name}"].notna().any()]
     shown = list(metrics) or measured or list(HEADLINE)
     found = confirmations(study.path)
     said = [
-        *verdict(pairs, np.random.default_rng(0), shown[0]).splitlines(),
+        *verdict(pairs, shown[0]).splitlines(),
         *(claims(study, found, shown[0]) or unconfirmed(study)),
     ]
     early = stopping(pairs)
-    summary, with_stopped = (
-        summarize(frame, shown, np.random.default_rng(0), by) for frame in (pairs.frame, early.reached)
-    )
+    summary, with_stopped = (summarize(frame, shown, by) for frame in (pairs.frame, early.reached))
     return Answer(pairs, tuple(said), summary, early, with_stopped if early.read else None)
 
 

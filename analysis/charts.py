@@ -185,26 +185,26 @@ def forest_chart(
     about: str,
     reference: float = 0.0,
     log: bool = False,
-    interval: str = "95% interval",
 ) -> Chart | None:
-    """Values with their intervals below each other; None where none is finite.
+    """Values with their intervals below each other, infinite ones up to the edge; None where there is none.
 
     Args:
-        frame: ``label``, ``value``, ``low``, ``high`` (NaN: no interval) and ``said``, the value in words.
+        frame: ``label``, ``value``, ``low``, ``high`` (NaN: no interval), ``said``, the value in words, and perhaps
+            ``chance``, what the value reaches by chance.
         id: of the chart.
         title: its heading.
         axis: what the values are, with their unit.
         about: the first words of the description.
         reference: where there is no difference.
         log: whether the axis is logarithmic.
-        interval: what ``low`` and ``high`` are.
     """
-    finite = frame[np.isfinite(frame["value"].to_numpy(dtype="float64"))]
-    shown = finite.head(GROUPS)
+    known = frame[frame["value"].notna()]
+    shown = known.head(GROUPS)
     if shown.empty:
         return None
-    ends = shown[["value", "low", "high"]].to_numpy(dtype="float64")
-    ends = np.append(ends[np.isfinite(ends)], reference)
+    numbers = shown[["value", "low", "high"]].astype("float64")
+    ends = np.append(numbers.to_numpy()[np.isfinite(numbers)], reference)
+    shown = shown.assign(**numbers.clip(ends.min(), ends.max()))
     whole = (float(ends.min()), float(ends.max())) if log else None
     x = Axis("value", axis, log=log, domain=whole).channel()
     x["scale"] |= ROOM | ({} if log else {"zero": reference == 0})
@@ -217,6 +217,9 @@ def forest_chart(
         valid = [{"filter": "isValid(datum.low) && isValid(datum.high)"}]
         mark = {"type": "rule", "strokeWidth": 2.5, "color": TREATMENT}
         intervals.append({"transform": valid, "mark": mark, "encoding": between})
+    if "chance" in shown:
+        tick = {"type": "tick", "thickness": 2.5, "size": 24, "color": SOFT}
+        intervals.append({"mark": tick, "encoding": {"y": y, "x": x | {"field": "chance"}, "tooltip": tooltip}})
     spec = {
         "height": 38 * len(shown),
         "layer": [
@@ -233,9 +236,10 @@ def forest_chart(
         ],
     }
     said = "; ".join(f"{row.label}: {row.said}" for row in shown.itertuples())
-    note = f"The first {GROUPS} of {len(finite)} are shown." if len(finite) > GROUPS else ""
-    legend = (Key(f"with {interval}", TREATMENT, "interval"),) if with_interval else ()
-    return Chart(id, title, f"{about} {said}.", shown, spec, legend, note)
+    note = f"The first {GROUPS} of {len(known)} are shown." if len(known) > GROUPS else ""
+    legend = [Key("with 95% interval", TREATMENT, "interval")] if with_interval else []
+    legend += [Key("what it reaches by chance", SOFT, "tick")] if "chance" in shown else []
+    return Chart(id, title, f"{about} {said}.", shown, spec, tuple(legend), note)
 
 
 def bars_chart(frame: pd.DataFrame, id: str, title: str, axis: str, about: str) -> Chart | None:

@@ -48,8 +48,8 @@ TYPES: Mapping[str, str] = {
     "published": "int64",
     "source": "string",
     "measured": "float64",
-    "low": "float64",
-    "high": "float64",
+    "median_low": "float64",
+    "median_high": "float64",
     "comparisons": "int64",
     "agrees": "string",
     "differs": "string",
@@ -68,7 +68,7 @@ class _Group:
     differs: list[str]
 
 
-def compare(study: Study, metrics: Sequence[str] = METRICS, seed: int = 0) -> pd.DataFrame:
+def compare(study: Study, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """A study of ours beside the published gaps of the same problems.
 
     Published are those of :func:`analysis.published.claims`. Of ours count finished comparisons of an archetype with
@@ -79,15 +79,14 @@ def compare(study: Study, metrics: Sequence[str] = METRICS, seed: int = 0) -> pd
     Args:
         study: its tables.
         metrics: names of published metrics: accuracy, mean_loss, q90_loss and worst_loss of train and test.
-        seed: of the bootstrap resamples.
 
     Returns:
         A row per group of comparisons and metric, groups that differ in least first: ``cell`` (what the group is),
-        ``metric``, ``claimed`` (mean published gap), ``published`` (how many it is the mean of), ``source`` (where
-        these stand), ``measured`` (mean gap of ours), ``low`` and ``high`` (its 95% interval), ``comparisons`` (of
-        ours), ``agrees`` ("yes": the claim is within the interval, give or take its rounding; "sign only": it is not,
-        but the whole interval is on its side of 0; "no"; "too few to tell": there is no interval) and ``differs``
-        (what is known to differ).
+        ``metric``, ``claimed`` (median published gap), ``published`` (how many it is the median of), ``source`` (where
+        these stand), ``measured`` (median gap of ours), ``median_low`` and ``median_high`` (its 95% interval),
+        ``comparisons`` (of ours), ``agrees`` ("yes": the claim is within the interval, give or take its rounding; "sign
+        only": it is not, but the whole interval is on its side of 0; "no"; "too few to tell": there is no interval) and
+        ``differs`` (what is known to differ).
     """
     frame = pair(study).frame
     if frame.empty:  # with no trial at all, it lacks even the columns that name the arms
@@ -110,7 +109,7 @@ def compare(study: Study, metrics: Sequence[str] = METRICS, seed: int = 0) -> pd
         group, claimed = frame.loc[kind.index], claims[nearest[one]]
         groups.append(_Group(str(kind["cell"].iloc[0]), group, claimed, _differences(group, claimed, details)))
     groups.sort(key=lambda group: (len(group.differs), group.cell))
-    rows = [row for group in groups for row in _rows(group, _name(group, groups), metrics, seed)]
+    rows = [row for group in groups for row in _rows(group, _name(group, groups), metrics)]
     return pd.DataFrame(rows, columns=list(TYPES)).astype(dict(TYPES))
 
 
@@ -121,39 +120,48 @@ def published_table(compared: pd.DataFrame) -> pd.DataFrame:
             "Problem": row["cell"],
             "Metric": title(row["metric"]),
             "Claimed": amount(row["metric"], row["claimed"])
-            + (f" (mean of {row['published']})" if row["published"] > 1 else ""),
-            "Measured": amount(row["metric"], row["measured"]),
-            "95% interval": span(row["metric"], row["low"], row["high"]),
+            + (f" (median of {row['published']})" if row["published"] > 1 else ""),
+            "Measured median": amount(row["metric"], row["measured"]),
+            "95% interval of the median": span(row["metric"], row["median_low"], row["median_high"]),
             "Comparisons": str(row["comparisons"]),
             "Agrees": row["agrees"],
             "Differs": row["differs"] or "in nothing that is printed",
         }
         for row in compared.to_dict("records")
     ]
-    heads = ["Problem", "Metric", "Claimed", "Measured", "95% interval", "Comparisons", "Agrees", "Differs"]
+    heads = [
+        "Problem",
+        "Metric",
+        "Claimed",
+        "Measured median",
+        "95% interval of the median",
+        "Comparisons",
+        "Agrees",
+        "Differs",
+    ]
     return pd.DataFrame(cells, columns=heads, dtype="object")
 
 
-def _rows(group: _Group, cell: str, metrics: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
-    for row in summarize(group.ours, metrics, np.random.default_rng(seed)).to_dict("records"):
-        claimed = float(group.claims[f"gap/{row['metric']}"].mean())
+def _rows(group: _Group, cell: str, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for row in summarize(group.ours, metrics).to_dict("records"):
+        claimed = float(group.claims[f"gap/{row['metric']}"].median())
         yield {
             "cell": cell,
             "metric": row["metric"],
             "claimed": claimed,
             "published": len(group.claims),
             "source": ", ".join(group.claims["trial_id"]),
-            "measured": row["mean"],
-            "low": row["low"],
-            "high": row["high"],
+            "measured": row["median"],
+            "median_low": row["median_low"],
+            "median_high": row["median_high"],
             "comparisons": row["comparisons"],
-            "agrees": _agrees(claimed, row["low"], row["high"]),
+            "agrees": _agrees(claimed, row["median_low"], row["median_high"]),
             "differs": "; ".join(group.differs),
         }
 
 
 def _agrees(claimed: float, low: float, high: float) -> str:
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if math.isnan(low):
         return "too few to tell"
     if low - ROUNDING <= claimed <= high + ROUNDING:
         return "yes"

@@ -31,6 +31,9 @@ from analysis.load import Study
 SEARCHES = ("optuna", "random")
 """Values of ``search.name`` under which the best comparison is the best of many draws."""
 
+AT_BEST = ("tuned", "tuned_low", "tuned_high")
+"""The columns of the gap with each arm at its best."""
+
 Row = Mapping[Any, Any]
 
 
@@ -85,13 +88,13 @@ def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
 
 def _alone(which: str, metric: str, row: Row, standing: str, held: bool = True) -> list[str]:
     gap = f"{_estimate(metric, row)}{_searched(metric, row, held and row['seeds'] == row['runs'])}"
-    return [f"Confirmed on {counted(row['seeds'], 'fresh seed')}: {which} has a mean gap of {gap}.", standing]
+    return [f"Confirmed on {counted(row['seeds'], 'fresh seed')}: {which} has a median gap of {gap}.", standing]
 
 
 def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
     """The gap with each arm at its own best first, then what it leaves of the gap at the winner's configuration."""
     gap = f"{_estimate(metric, row)}{_searched(metric, row, held=_stands(row))}"
-    there = f"{arm} is {_standing(metric, row, arm)} on the same seeds, and the mean gap is {gap}."
+    there = f"{arm} is {_standing(metric, row, arm)} on the same seeds, and the median gap is {gap}."
     if not row["tuned_seeds"]:
         return [
             "Not confirmed with each arm at its own best configuration of this problem: no fresh seed has results of "
@@ -100,7 +103,7 @@ def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
         ]
     first = (
         f"Confirmed on {_seeds(row)}, each arm at its own best configuration of this "
-        f"problem: a mean gap of {_estimate(metric, row, 'tuned_')}."
+        f"problem: a median gap of {_estimate(metric, row, AT_BEST)}."
     )
     if undone(row):
         return [first, f"The gap at {which} does not stand against that: there {there}"]
@@ -121,11 +124,11 @@ def _by_the_search(which: str, metric: str, row: Row, arm: str, study: Study | N
         unknown = f"How {arm} stands there against its best in the search is not known{again or '.'}"
         return _alone(which, metric, row, unknown, held=False)
     standing = f"{_standing(metric, row, arm)} in the search, which is not confirmed"
-    if row["mean"] > 0 and row["behind"] >= row["mean"]:
+    if row["median"] > 0 and row["behind"] >= row["median"]:
         gap = f"{_estimate(metric, row)}{_searched(metric, row, held=False)}"
         return [
             f"The gap at {which} is one over an untuned baseline: {arm} is there {standing}{again}",
-            f"At this configuration alone the mean gap on {counted(row['seeds'], 'fresh seed')} is {gap}.",
+            f"At this configuration alone the median gap on {counted(row['seeds'], 'fresh seed')} is {gap}.",
         ]
     return _alone(which, metric, row, f"There {arm} is {standing}{again or '.'}")
 
@@ -135,9 +138,9 @@ def undone(row: Row) -> bool:
 
     Its interval decides, and without one the gap itself. Takes a row of :func:`analysis.confirmations.confirmed`.
     """
-    if not row["mean"] > 0 or _best_for_both(row):
+    if not row["median"] > 0 or _best_for_both(row):
         return False
-    least = row["tuned_low"] if math.isfinite(row["tuned_low"]) else row["tuned"]
+    least = row["tuned_low"] if not math.isnan(row["tuned_low"]) else row["tuned"]
     return not least > 0
 
 
@@ -157,9 +160,9 @@ def _also(metric: str, row: Row) -> list[str]:
         return []
     here = f"{_estimate(metric, row)}{_searched(metric, row, held=_stands(row))}"
     if not row["tuned_seeds"] or _best_for_both(row):
-        return [f"Beside it stands a mean gap of {here}."]
-    at_best = _estimate(metric, row, "tuned_")
-    return [f"With each arm at its own best the mean gap is {at_best}; at that configuration alone it is {here}."]
+        return [f"Beside it stands a median gap of {here}."]
+    at_best = _estimate(metric, row, AT_BEST)
+    return [f"With each arm at its own best the median gap is {at_best}; at that configuration alone it is {here}."]
 
 
 def _without_results(row: Row) -> list[str]:
@@ -168,19 +171,19 @@ def _without_results(row: Row) -> list[str]:
         return []
     return [
         f"{lost} of its {counted(row['runs'], 'fresh seed')} {'has' if lost == 1 else 'have'} no gap, because an arm "
-        "diverged or could not train, or the comparison did not finish; the mean leaves them out."
+        "diverged or could not train, or the comparison did not finish; the median leaves them out."
     ]
 
 
 def _of_several(winners: Sequence[Row], metric: str) -> list[str]:
     if len(winners) < 2:
         return []
-    above, below = sum(row["low"] > 0 for row in winners), sum(row["high"] < 0 for row in winners)
+    above, below = sum(row["median_low"] > 0 for row in winners), sum(row["median_high"] < 0 for row in winners)
     text = (
         f"Of {len(winners)} winners with results, the whole interval lies above 0 for {above} and below 0 for {below} "
         f"({title(metric)}, each taken alone)."
     )
-    untuned = sum(row["mean"] > 0 and row["behind"] >= row["mean"] for row in winners)
+    untuned = sum(row["median"] > 0 and row["behind"] >= row["median"] for row in winners)
     if not untuned:
         return [text]
     return [
@@ -206,11 +209,11 @@ def _standing(metric: str, row: Row, arm: str) -> str:
     )
 
 
-def _estimate(metric: str, row: Row, prefix: str = "") -> str:
-    """A mean gap of a row of `confirmed` with its interval."""
-    mean, low, high = (float(row[f"{prefix}{name}".removesuffix("_mean")]) for name in ("mean", "low", "high"))
-    text = f"{amount(metric, mean)} in {title(metric)}"
-    if not math.isfinite(low):
+def _estimate(metric: str, row: Row, names: Sequence[str] = ("median", "median_low", "median_high")) -> str:
+    """A median gap of a row of `confirmed` with its interval."""
+    middle, low, high = (float(row[name]) for name in names)
+    text = f"{amount(metric, middle)} in {title(metric)}"
+    if math.isnan(low):
         return f"{text} (too few seeds for an interval)"
     zero = "leaves out" if low > 0 or high < 0 else "includes"
     return f"{text} (95% interval from {amount(metric, low)} to {amount(metric, high)}, which {zero} 0)"
@@ -218,15 +221,15 @@ def _estimate(metric: str, row: Row, prefix: str = "") -> str:
 
 def _searched(metric: str, row: Row, held: bool) -> str:
     """What the gap was in the search, and how much of it is left; that it held only where it stands."""
-    searched, mean = float(row["searched"]), float(row["mean"])
+    searched, middle = float(row["searched"]), float(row["median"])
     if not math.isfinite(searched):
         return ""
     text = f"; the search had found {amount(metric, searched)}"
     if searched <= 0:
         return text
-    if mean >= searched:
+    if middle >= searched:
         return f"{text}, which held" if held else text
-    lost = f"{1 - mean / searched:.0%}" if mean > 0 else "all"
+    lost = f"{1 - middle / searched:.0%}" if middle > 0 else "all"
     return f"{text}, {lost} of which did not hold"
 
 

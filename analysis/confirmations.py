@@ -18,7 +18,7 @@ from analysis.database import TableError
 from analysis.gaps import hyperparameters
 from analysis.load import Study, load
 from analysis.pairs import SIDES, last_gap, pair
-from analysis.statistics import configurations, interval
+from analysis.statistics import configurations, interval, median
 from analysis.tuning import at_best, cells
 from trainables.records import BY_NAME, METRICS
 
@@ -58,11 +58,12 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
     Returns:
         A row per configuration, the search's best first: ``configuration``, the keys that were searched, ``searched``
         (the gap at the last epoch in the search, averaged over its comparisons; NaN where unknown), ``roles`` (a tuple
-        of ``WINNER`` and values of ``BEST``), ``runs`` (its comparisons), ``seeds`` (those that have a gap), ``mean``,
-        ``low`` and ``high`` (95% interval over the seeds, as :func:`analysis.statistics.interval`; NaN for fewer than
-        3), ``excludes_zero``, ``behind`` (by how much its baseline is worse than the baseline at its best; NaN where
-        unknown), ``tuned_seeds``, ``tuned``, ``tuned_low`` and ``tuned_high`` (the gap of the treatment at its best to
-        the baseline at its best, seed by seed).
+        of ``WINNER`` and values of ``BEST``), ``runs`` (its comparisons), ``seeds`` (those that have a gap),
+        ``median``, ``median_low`` and ``median_high`` (95% interval of the median over the seeds, as
+        :func:`analysis.statistics.interval`; NaN for fewer than 6), ``excludes_zero``, ``behind`` (by how much its
+        baseline is worse than the baseline at its best, in the median; NaN where unknown), ``tuned_seeds``, ``tuned``,
+        ``tuned_low`` and ``tuned_high`` (the median gap of the treatment at its best to the baseline at its best, seed
+        by seed, with its interval).
     """
     picked = _configurations(confirmation)
     if confirmation.trials.empty or not picked:
@@ -82,20 +83,23 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
             | {"searched": _searched(study, confirmation, origin, metric), "roles": roles, "runs": fresh.runs(name)}
             | _estimate(fresh.gaps(name))
             | {"behind": behind}
-            | {f"tuned_{key}".removesuffix("_mean"): value for key, value in _estimate(fresh.tuned(name)).items()}
+            | {TUNED[key]: value for key, value in _estimate(fresh.tuned(name)).items() if key in TUNED}
         )
-    return pd.DataFrame(rows).drop(columns="tuned_excludes_zero")
+    return pd.DataFrame(rows)
 
 
-_ESTIMATES = ("mean", "low", "high", "excludes_zero", "behind", "tuned_seeds", "tuned", "tuned_low", "tuned_high")
+TUNED = {"seeds": "tuned_seeds", "median": "tuned", "median_low": "tuned_low", "median_high": "tuned_high"}
+"""What of an estimate is also had of the gap with each arm at its best, and its column."""
+
+_ESTIMATES = ("median", "median_low", "median_high", "excludes_zero", "behind", *TUNED.values())
 
 
 def _estimate(gaps: pd.Series[Any]) -> dict[str, Any]:
-    """The mean of the gaps on some seeds, with its interval."""
+    """The median of the gaps on some seeds, with its interval."""
     values = gaps.to_numpy("float64")
-    low, high = interval(values, np.random.default_rng(0))
-    mean = float(values.mean()) if len(values) else math.nan
-    return {"seeds": len(values), "mean": mean, "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
+    low, high = interval(values)
+    found = {"seeds": len(values), "median": median(values), "median_low": low, "median_high": high}
+    return found | {"excludes_zero": low > 0 or high < 0}
 
 
 class _Fresh:
@@ -135,7 +139,7 @@ class _Fresh:
         """By how much a configuration's baseline is worse than the baseline at its best, on the seeds of both."""
         best = self._side("baseline", self._at_best(configuration, "baseline"))
         worse = self._direction * (best - self._side("baseline", configuration)).dropna()
-        return float(worse.mean())
+        return median(worse.to_numpy("float64"))
 
     def _between(self, baseline: str | None, treatment: str | None) -> pd.Series[Any]:
         return self._direction * (self._side("treatment", treatment) - self._side("baseline", baseline)).dropna()

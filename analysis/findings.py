@@ -89,10 +89,6 @@ class Findings:
         baseline, treatment = (named(self.study.trials, side) for side in SIDES)
         return baseline, treatment
 
-    def rng(self) -> np.random.Generator:
-        """A generator of the report's seed; equal gaps have equal intervals."""
-        return np.random.default_rng(self.seed)
-
 
 def find(study: Study, seed: int) -> Findings:
     """All pairings of ``study``; each is worked out once."""
@@ -118,7 +114,7 @@ def find(study: Study, seed: int) -> Findings:
         clocks=clocks,
         others=others,
         rungs=rungs,
-        measured=[metric for metric in MAIN_METRICS if np.isfinite(frame[f"gap/{metric}"]).any()],
+        measured=[metric for metric in MAIN_METRICS if frame[f"gap/{metric}"].notna().any()],
         importances=matter,
         rules=rules(frame, HEADLINE, seed),
         keys=keys,
@@ -137,7 +133,9 @@ def named(trials: pd.DataFrame, side: str) -> str:
 def summary_table(caption: str, summary: pd.DataFrame, metric: bool = True) -> Table:
     """What :func:`analysis.gaps.summarize` returns, to be sorted by its numbers; with or without the metric's name."""
     text = gap_table(summary)
-    columns = {heading: {"interval": "low", "range": "min"}.get(name, name) for name, heading in STATISTICS.items()}
+    columns = {
+        heading: {"interval": "median_low", "range": "min"}.get(name, name) for name, heading in STATISTICS.items()
+    }
     kept = [heading for heading in text.columns if metric or heading != "Metric"]
     values = [_sorted_by(summary, columns.get(heading, heading)) for heading in kept]
     rows = [
@@ -157,11 +155,11 @@ def _sorted_by(summary: pd.DataFrame, column: str) -> Sequence[float | None]:
     return list(values.astype("float64")) if pd.api.types.is_numeric_dtype(values) else [None] * len(summary)
 
 
-def headline_rows(named: Mapping[str, Pairs], heading: str, rng: np.random.Generator) -> pd.DataFrame:
+def headline_rows(named: Mapping[str, Pairs], heading: str) -> pd.DataFrame:
     """The headline's gaps, a row for each of several ways to pair, under ``heading``, with the trials left out."""
     rows = []
     for name, pairs in named.items():
-        row = summarize(pairs.frame, [HEADLINE], rng)
+        row = summarize(pairs.frame, [HEADLINE])
         row.insert(0, heading, name)
         row.insert(1, LEFT_OUT, sum(pairs.dropped.values()))
         rows.append(row)
@@ -169,20 +167,20 @@ def headline_rows(named: Mapping[str, Pairs], heading: str, rng: np.random.Gener
 
 
 def forest_rows(labels: Sequence[str], summary: pd.DataFrame) -> pd.DataFrame:
-    """Mean gaps of :func:`analysis.gaps.summarize` as :func:`analysis.charts.forest_chart` takes them, in points."""
-    gaps = 100 * summary[["mean", "low", "high"]].astype("float64")
-    said = [amount(HEADLINE, mean) for mean in summary["mean"]]
+    """Median gaps of :func:`analysis.gaps.summarize` as :func:`analysis.charts.forest_chart` takes them, in points."""
+    columns = {"value": "median", "low": "median_low", "high": "median_high"}
+    gaps = {name: 100 * summary[column].astype("float64") for name, column in columns.items()}
     return pd.DataFrame(
-        {"label": list(labels), "value": gaps["mean"], "low": gaps["low"], "high": gaps["high"], "said": said}
+        {"label": list(labels), **gaps, "said": [amount(HEADLINE, middle) for middle in summary["median"]]}
     )
 
 
 def told(row: Mapping[Any, Any] | pd.Series[Any], metric: str = HEADLINE) -> str:
-    """A mean gap with its interval in words."""
-    mean = f"a mean gap of {amount(metric, row['mean'])} in {title(metric)}"
-    if not math.isfinite(row["low"]):
-        return f"{mean}, too few for an interval"
-    return f"{mean} (95% interval {amount(metric, row['low'])} to {amount(metric, row['high'])})"
+    """A median gap with its interval in words."""
+    middle = f"a median gap of {amount(metric, row['median'])} in {title(metric)}"
+    if math.isnan(row["median_low"]):
+        return f"{middle}, too few for an interval"
+    return f"{middle} (95% interval {amount(metric, row['median_low'])} to {amount(metric, row['median_high'])})"
 
 
 def percent(share: float, digits: int = 0) -> str:

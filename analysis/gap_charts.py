@@ -184,7 +184,7 @@ def win_map_chart(table: pd.DataFrame, keys: tuple[str, str], metric: str) -> Ch
     names, unit = list(CLASSES), scale(metric)[1]
     columns: dict[str, Any] = {key: table[key].astype("string") for key in keys}
     columns |= {"comparisons": table["comparisons"], "won": table["wins"]}
-    columns |= {"median gap": table["median"], "mean gap": table["mean"]}
+    columns |= {"median gap": table["median"]}
     columns["class"] = [names[min(int(share * 5), 4)] for share in table["wins"]]
     columns["said"] = [amount(metric, gap).partition(" ")[0] for gap in table["median"]]
     shown = pd.DataFrame(columns)

@@ -1,8 +1,9 @@
 """Where the treatment wins: the gaps of comparisons by hyperparameter and by pairs of them, and the keys to ask by.
 
 Everything here takes a frame of :class:`analysis.pairs.Pairs`. A gap is in the unit of its metric, and positive always
-means that the treatment is better. Means, intervals and p values are of independent units, see
-:mod:`analysis.statistics`; counts, shares, medians and ranges are of the comparisons as they are.
+means that the treatment is better; a gap of minus or plus infinity is a comparison that one arm lost by its outcome.
+Medians, means, intervals and p values are of independent units, see :mod:`analysis.statistics`; counts, shares and
+ranges are of the comparisons as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy import stats
 
 from analysis.database import TableError
 from analysis.pairs import STUDY, varied
-from analysis.statistics import SEEDS, configurations, estimate, gaps_of, holm
+from analysis.statistics import SEEDS, configurations, estimate, gaps_of, holm, median, units
 from trainables.records import BY_NAME
 
 CELL = (
@@ -42,30 +43,25 @@ SHORT = {"forward-equivalents": "fwd-eq"}
 NOT_SET = "not set"
 
 
-def summarize(
-    frame: pd.DataFrame, metrics: Sequence[str], rng: np.random.Generator, by: Sequence[str] = ()
-) -> pd.DataFrame:
+def summarize(frame: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = ()) -> pd.DataFrame:
     """The gaps of each metric in each group of comparisons.
 
     Args:
-        frame: pairs; gaps that are not finite are not counted.
+        frame: pairs; a gap that is NaN was not measured and is not counted.
         metrics: names of metrics that have a direction.
-        rng: draws the bootstrap resamples, where there are enough comparisons for a bootstrap.
         by: configuration keys to group by; see :func:`bins` for how many-valued numbers are grouped.
 
     Returns:
         A row per group and metric: the group's label under each key of ``by``, ``metric``, ``comparisons``, ``wins``
         (share of gaps above 0, a tie counting half), ``ties``, ``unlearned_wins`` (wins over a baseline that did not
-        learn), ``median``, ``units`` (what the mean and its interval are of: configurations where some have several
-        seeds, else comparisons), ``mean``, ``low`` and ``high`` (95% interval of the mean), ``p`` (Wilcoxon),
-        ``p_holm`` (corrected by Holm over the groups of one metric; without ``by`` over the metrics), ``min`` and
-        ``max``. Interval and p are NaN for fewer than 3 units. Without ``by``, a metric that nobody measured has a row
-        of 0 comparisons.
+        learn), what :func:`analysis.statistics.estimate` returns of the units (configurations where some have several
+        seeds, else comparisons): ``units``, ``median``, ``median_low``, ``median_high``, ``mean`` and ``p``; ``p_holm``
+        (corrected by Holm over the groups of one metric; without ``by`` over the metrics), ``min`` and ``max``. Without
+        ``by``, a metric that nobody measured has a row of 0 comparisons.
 
     Raises:
         TableError: a metric has no gap, or a key of ``by`` is no column of ``frame``.
     """
-    draws = int(rng.integers(2**63))  # the same resampling throughout, so that equal gaps have equal intervals
     frame = frame.reset_index(drop=True)
     drawn_from = configurations(frame).to_numpy()
     labels = _labels(frame, by)
@@ -76,11 +72,11 @@ def summarize(
     rows = [
         dict(zip(by, names, strict=True))
         | {"metric": metric}
-        | _statistics(gaps[place], learned[place], drawn_from[place], draws)
+        | _statistics(gaps[place], learned[place], drawn_from[place])
         for names, place in named.items()
         for metric, gaps in measured.items()
     ]
-    none = _statistics(np.zeros(0), np.zeros(0, "bool"), np.zeros(0), draws)
+    none = _statistics(np.zeros(0), np.zeros(0, "bool"), np.zeros(0))
     table = pd.DataFrame(rows, columns=[*by, "metric", *none])
     families = table.groupby("metric")["p"] if by else table.groupby(np.zeros(len(table)))["p"]
     table["p_holm"] = families.transform(lambda p: holm(p.to_numpy("float64"))).astype("float64")
@@ -88,19 +84,18 @@ def summarize(
 
 
 def _statistics(
-    gaps: np.ndarray[Any, Any], learned: np.ndarray[Any, Any], drawn_from: np.ndarray[Any, Any], draws: int
+    gaps: np.ndarray[Any, Any], learned: np.ndarray[Any, Any], drawn_from: np.ndarray[Any, Any]
 ) -> dict[str, float]:
     """What :func:`summarize` says of some comparisons in one metric; p_holm is not known yet."""
-    finite = np.isfinite(gaps)
-    gaps = gaps[finite]
+    known = ~np.isnan(gaps)
+    gaps = gaps[known]
     n, won, ties = len(gaps), gaps > 0, int((gaps == 0).sum())
     return {
         "comparisons": n,
         "wins": (int(won.sum()) + ties / 2) / n if n else math.nan,
         "ties": ties,
-        "unlearned_wins": int((won & ~learned[finite]).sum()),
-        "median": float(np.median(gaps)) if n else math.nan,
-        **estimate(gaps, drawn_from[finite], np.random.default_rng(draws)),
+        "unlearned_wins": int((won & ~learned[known]).sum()),
+        **estimate(gaps, drawn_from[known]),
         "p_holm": math.nan,
         "min": float(gaps.min()) if n else math.nan,
         "max": float(gaps.max()) if n else math.nan,
@@ -111,14 +106,14 @@ def win_map(frame: pd.DataFrame, metric: str, keys: tuple[str, str]) -> pd.DataF
     """Where in the plane of two hyperparameters the treatment wins.
 
     Args:
-        frame: pairs; gaps that are not finite are not counted.
+        frame: pairs; a gap that is NaN was not measured and is not counted.
         metric: a metric that has a direction.
         keys: two configuration keys; :func:`bins` says how many-valued numbers are grouped.
 
     Returns:
         A row per pair of labels that has a comparison: ``keys[0]`` and ``keys[1]`` (ordered categoricals),
-        ``comparisons``, ``wins`` (share of gaps above 0, a tie counting half), ``median`` (of the comparisons) and
-        ``mean`` (of the configurations, each averaged over its seeds).
+        ``comparisons``, ``wins`` (share of gaps above 0, a tie counting half) and ``median`` (of the configurations,
+        each averaged over its seeds; of the seeds of a single one).
 
     Raises:
         TableError: ``metric`` has no gap, or ``keys`` are not two different columns of ``frame``.
@@ -127,11 +122,11 @@ def win_map(frame: pd.DataFrame, metric: str, keys: tuple[str, str]) -> pd.DataF
         raise TableError(f"a win map needs two different keys, not {', '.join(keys)}; name another")
     gaps = pd.Series(gaps_of(frame, metric), frame.index)
     won = (gaps > 0) + (gaps == 0) / 2
-    table = _labels(frame, keys).assign(gap=gaps, won=won, drawn_from=configurations(frame))[np.isfinite(gaps)]
+    table = _labels(frame, keys).assign(gap=gaps, won=won, drawn_from=configurations(frame))[gaps.notna()]
     cells = table.groupby(list(keys), observed=True, sort=True)
-    counted = cells.agg(comparisons=("gap", "size"), wins=("won", "mean"), median=("gap", "median"))
-    averages = table.groupby([*keys, "drawn_from"], observed=True)["gap"].mean()
-    return counted.assign(mean=averages.groupby(list(keys), observed=True).mean()).reset_index()
+    counted = cells.agg(comparisons=("gap", "size"), wins=("won", "mean"))
+    middles = [median(units(cell["gap"].to_numpy("float64"), cell["drawn_from"].to_numpy())) for _, cell in cells]
+    return counted.assign(median=np.array(middles, dtype="float64")).reset_index()
 
 
 def _labels(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -230,11 +225,11 @@ def telling(frame: pd.DataFrame, metric: str) -> str | None:
     not a test of significance.
     """
     strength = {}
-    finite = frame[np.isfinite(frame[f"gap/{metric}"])]
-    for key in hyperparameters(finite):
-        groups = [group.to_numpy() for _, group in finite[f"gap/{metric}"].groupby(bins(finite[key]), observed=True)]
-        n, k = len(finite), len(groups)
-        if k < 2 or n <= k or finite[f"gap/{metric}"].nunique() < 2:
+    known = frame[frame[f"gap/{metric}"].notna()]
+    for key in hyperparameters(known):
+        groups = [group.to_numpy() for _, group in known[f"gap/{metric}"].groupby(bins(known[key]), observed=True)]
+        n, k = len(known), len(groups)
+        if k < 2 or n <= k or known[f"gap/{metric}"].nunique() < 2:
             continue
         strength[key] = (stats.kruskal(*groups).statistic - k + 1) / (n - k)
     return max(strength, key=strength.__getitem__) if strength else None
@@ -246,9 +241,11 @@ def title(metric: str) -> str:
 
 
 def amount(metric: str, gap: float) -> str:
-    """A gap with sign and unit; accuracies in percentage points."""
-    if not math.isfinite(gap):
+    """A gap with sign and unit, accuracies in percentage points; a dash where there is none."""
+    if math.isnan(gap):
         return "–"
+    if math.isinf(gap):
+        return "+∞" if gap > 0 else "−∞"
     unit = SHORT.get(BY_NAME[metric].unit, BY_NAME[metric].unit)
     if unit == "fraction":
         text, unit = f"{100 * gap:+.2f}", "pp"

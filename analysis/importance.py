@@ -1,4 +1,4 @@
-"""Which hyperparameters drive the gap: two measures of importance, each beside what chance reaches.
+"""Which hyperparameters drive the gap: two measures of importance, each beside what chance reaches among all keys.
 
 Both are shares of a variance between configurations, each averaged over its seeds. A key is seen through the groups of
 :func:`analysis.gaps.bins`: no scale (linear or logarithmic) has to be guessed, and "not set" is a group like any other.
@@ -12,15 +12,22 @@ Both are shares of a variance between configurations, each averaged over its see
   does best, and by rank: neither how large a gap is nor what happens among the other three quarters matters. Optuna
   smooths over neighbouring groups, so that the share comes out too small, above all with few configurations.
 
-Neither says in which direction a key drives the gap (:mod:`analysis.rules` does), nor that it drives it at all outside
-the space that was searched. Keys that always change together cannot be told apart.
+What chance reaches is a line for each key. All keys' values are shuffled together among the configurations, 39 times,
+and the lines are the same number of deviations above each key's mean importance in these shuffles (Westfall & Young
+1993, the largest of the standardized statistics): just so many that one shuffle in 20, compared with the others, has
+any key above its line. So where no key has to do with the gap, one study in 20 has a key above its line, however many
+keys there are.
+
+Neither measure says in which direction a key drives the gap (:mod:`analysis.rules` does), nor that it drives it at all
+outside the space that was searched. Keys that always change together cannot be told apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import optuna
@@ -44,24 +51,26 @@ MOST = 500
 LEVELS = 8
 """A key of up to so many values has a group for each; else there are so many ranges of about equally many values."""
 
-RESAMPLES = 20
-"""Bootstrap resamples of the configurations, each with a forest and a shuffle of its own."""
+SHUFFLES = 39
+"""Of the keys among the configurations, each with a forest of its own."""
+
+EXCEED = 2
+"""So many of the shuffles and the study itself, which are 40, may have a key that reaches its line: 5%."""
 
 TREES, DEPTH = 10, 6
-"""Of each forest: 200 trees in all. Deeper ones learn noise and cost a multiple."""
+"""Of each forest. Deeper ones learn noise and cost a multiple."""
 
-SHUFFLED = "\0shuffled "
-"""What precedes a key's name where its values are shuffled; no key of a configuration begins so."""
+SHUFFLED = "\0"
+"""What precedes a key's name, as often as its values have been shuffled; no key of a configuration begins so."""
 
 DTYPES = {
     "key": "object",
-    "ped_anova": "float64",
-    "ped_noise": "float64",
     "fanova": "float64",
-    "fanova_low": "float64",
-    "fanova_high": "float64",
-    "noise": "float64",
-    "above_noise": "bool",
+    "fanova_chance": "float64",
+    "fanova_above": "bool",
+    "ped_anova": "float64",
+    "ped_chance": "float64",
+    "ped_above": "bool",
     "configurations": "int64",
 }
 
@@ -72,15 +81,14 @@ def importances(frame: pd.DataFrame, metric: str, seed: int) -> pd.DataFrame:
     Args:
         frame: pairs; gaps that are not finite are not counted.
         metric: a metric that has a direction.
-        seed: of the resamples, the forests and the shuffles.
+        seed: of the shuffles and the forests.
 
     Returns:
-        A row per key, the largest ``fanova`` first: ``key``; ``ped_anova`` (NaN where gaps tie, so that no quarter is
-        best); ``fanova``, the mean over 20 bootstrap resamples of the configurations, with ``fanova_low`` and
-        ``fanova_high`` (5% and 95% quantiles over these); ``ped_noise`` and ``noise``, which 19 of 20 shuffles of the
-        key's own values among the configurations stay below; ``above_noise``, whether ``fanova`` exceeds ``noise`` (so
-        1 of 20 keys that do nothing is marked by chance); ``configurations`` used, at most 500. No rows with fewer than
-        20 configurations, with equal gaps throughout, or where nothing varies.
+        A row per key, the largest ``fanova`` first: ``key``; ``fanova`` and ``ped_anova`` (NaN where gaps tie, so that
+        no quarter is best); ``fanova_chance`` and ``ped_chance``, what the key reaches by chance; ``fanova_above`` and
+        ``ped_above``, whether it exceeds that (where no key has to do with the gap, any key does in 5% of studies);
+        ``configurations`` used, at most 500. No rows with fewer than 20 configurations, with equal gaps throughout, or
+        where nothing varies.
 
     Raises:
         TableError: ``metric`` has no gap.
@@ -94,25 +102,40 @@ def importances(frame: pd.DataFrame, metric: str, seed: int) -> pd.DataFrame:
     if len(table) < FEWEST or not keys or np.ptp(gaps) == 0:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in DTYPES.items()})
     groups = pd.DataFrame({key: bins(table[key], most=LEVELS, ranges=LEVELS).cat.codes for key in keys})
+    # Whole rows are shuffled, so that what hangs together among the keys still does (after Kursa & Rudnicki 2010).
+    orders = [np.arange(len(gaps)), *(rng.permutation(len(gaps)) for _ in range(SHUFFLES))]
     with _quiet():
-        ped, ped_noise = _ped_anova(groups, gaps, rng)
-        forests = pd.DataFrame([_fanova(groups, gaps, rng) for _ in range(RESAMPLES)])
-    fanova = forests[keys]
-    noise = forests[[SHUFFLED + key for key in keys]].quantile(0.95).to_numpy()
+        ped = _ped_anova(groups, gaps, orders)
+        fanova = np.array([_fanova(groups.iloc[order], gaps, int(rng.integers(2**31))) for order in orders])
+    ped_chance, fanova_chance = chance(ped[1:]), chance(fanova[1:])
     found = pd.DataFrame(
         {
             "key": keys,
-            "ped_anova": ped,
-            "ped_noise": ped_noise,
-            "fanova": fanova.mean().to_numpy(),
-            "fanova_low": fanova.quantile(0.05).to_numpy(),
-            "fanova_high": fanova.quantile(0.95).to_numpy(),
-            "noise": noise,
-            "above_noise": fanova.mean().to_numpy() > noise,
+            "fanova": fanova[0],
+            "fanova_chance": fanova_chance,
+            "fanova_above": fanova[0] > fanova_chance,
+            "ped_anova": ped[0],
+            "ped_chance": ped_chance,
+            "ped_above": ped[0] > ped_chance,
             "configurations": len(table),
         }
     )
     return found.astype(DTYPES).sort_values("fanova", ascending=False, kind="stable", ignore_index=True)
+
+
+def chance(shuffled: Values) -> Values:
+    """What each key reaches by chance, so that in 5% of studies without any effect a key exceeds it.
+
+    Args:
+        shuffled: importances of each key (columns) in each of 39 shuffles (rows).
+    """
+    n = len(shuffled)
+    # Each shuffle is seen against the others, as the study itself is seen against all of them.
+    mean = (shuffled.sum(axis=0) - shuffled) / (n - 1)
+    square = ((shuffled**2).sum(axis=0) - shuffled**2) / (n - 1)
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    far = np.divide(shuffled - mean, deviation, out=np.zeros_like(shuffled), where=deviation > 0).max(axis=1)
+    return shuffled.mean(axis=0) + np.sort(far)[-EXCEED] * shuffled.std(axis=0)
 
 
 def averaged(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -134,20 +157,16 @@ def averaged(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return finite.loc[~number.duplicated(), keys].reset_index(drop=True).assign(gap=gap, comparisons=comparisons)
 
 
-def _ped_anova(groups: pd.DataFrame, gaps: Values, rng: np.random.Generator) -> tuple[Values, Values]:
-    """The importance of each key, and the 95% quantile of that of its values shuffled."""
+def _ped_anova(groups: pd.DataFrame, gaps: Values, orders: Sequence[Any]) -> Values:
+    """The importance of each key (columns) with its values in each of these orders (rows)."""
     cutoff = np.sort(gaps)[::-1][math.ceil(TOP * len(gaps)) - 1]
     top = float((gaps >= cutoff).mean())
     if top == 1:
-        nothing = np.full(groups.shape[1], np.nan)
-        return nothing, nothing
+        return np.full((len(orders), groups.shape[1]), np.nan)
     # A key is measured without regard to the others, so that all shuffles fit into one study.
-    copies = pd.DataFrame(
-        {
-            f"{SHUFFLED * n}{key}": rng.permutation(values) if n else values.to_numpy()
-            for key, values in groups.items()
-            for n in range(RESAMPLES + 1)
-        }
+    copies = pd.concat(
+        [groups.iloc[order].set_axis(groups.index).add_prefix(SHUFFLED * n) for n, order in enumerate(orders)],
+        axis="columns",
     )
     # Not as categories: Optuna weighs their prior as much as all configurations of a group together, and a key that
     # tells the best quarter exactly would get 0.1 in place of 1.
@@ -155,24 +174,20 @@ def _ped_anova(groups: pd.DataFrame, gaps: Values, rng: np.random.Generator) -> 
     measured = PedAnovaImportanceEvaluator(target_quantile=TOP).evaluate(study)
     # Optuna's figure is the variance of the chance to be in the top share; a yes-or-no's own variance is this.
     shares = np.array([measured[str(name)] for name in copies]) / (top * (1 - top))
-    by_key = shares.reshape(groups.shape[1], RESAMPLES + 1)
-    return by_key[:, 0], np.quantile(by_key[:, 1:], 0.95, axis=1)
+    return shares.reshape(len(orders), groups.shape[1])
 
 
-def _fanova(groups: pd.DataFrame, gaps: Values, rng: np.random.Generator) -> dict[str, float]:
-    """The importance of each key, and of all keys shuffled, in a bootstrap resample of the configurations."""
-    # Shuffled as whole rows, so that what hangs together among the keys still does (after Kursa & Rudnicki 2010).
-    shuffled = groups.iloc[rng.permutation(len(groups))].set_axis(groups.index).add_prefix(SHUFFLED)
-    both = pd.concat([groups, shuffled], axis="columns")
+def _fanova(groups: pd.DataFrame, gaps: Values, seed: int) -> Values:
+    """The importance of each key."""
     # Each group is as wide as another, so that all weigh the same. As categories they would be one-hot columns, of
     # which Optuna goes through all combinations, impossible ones too: 2 to the power of the number of groups.
-    drawn = rng.integers(len(gaps), size=len(gaps))
-    study = _study(both.iloc[drawn], gaps[drawn], lambda last: FloatDistribution(-0.5, last + 0.5))
-    evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=int(rng.integers(2**31)))
+    study = _study(groups, gaps, lambda last: FloatDistribution(-0.5, last + 0.5))
+    evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
     try:
-        return evaluator.evaluate(study)
+        measured = evaluator.evaluate(study)
     except RuntimeError:  # no tree found anything to split by: nearly all gaps are equal
-        return {str(name): 0.0 for name in both}
+        return np.zeros(groups.shape[1])
+    return np.array([measured[str(name)] for name in groups])
 
 
 def _study(groups: pd.DataFrame, gaps: Values, space: Callable[[int], BaseDistribution]) -> optuna.Study:

@@ -41,41 +41,37 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-def summarize_ratios(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def summarize_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """The two sides' ratios against each other, on a logarithmic scale: 2 and 1/2 are equally far from 1.
 
     Args:
         frame: pairs.
-        rng: draws the bootstrap resamples; every metric has the same.
 
     Returns:
         A row per metric of ``RATIOS``: ``metric``; ``comparisons`` (with a ratio above 0 on both sides; all that
         follows but ``zeros`` is of these); ``zeros`` (comparisons left out for a value of 0, where there is no ratio or
         no logarithm); ``baseline`` and ``treatment`` (median ratios); ``units`` (configurations, each averaged over its
-        seeds, or comparisons where all are of one configuration); ``factor`` (their geometric mean of the treatment's
-        ratio over the baseline's) with its 95% interval from ``low`` to ``high`` (NaN for fewer than 3 units);
+        seeds, or comparisons where all are of one configuration); ``factor`` (their median of the treatment's ratio
+        over the baseline's) with its 95% interval from ``factor_low`` to ``factor_high`` (NaN for fewer than 6 units);
         ``share`` (of comparisons in which the treatment's ratio is the smaller); ``closer`` (in which it is closer to
-        1); ``closer_and_better`` (in which it is, and the test value is better as well); ``p`` (Wilcoxon's, of the
-        logarithms) and ``p_holm`` (corrected over the rows). In ``share`` and ``closer`` a tie counts half.
+        1); ``closer_and_better`` (in which it is, and the test value is better as well); ``p`` (of the sign
+        test of the logarithms) and ``p_holm`` (corrected over the rows). In ``share`` and ``closer`` a tie counts half.
     """
     found, drawn_from = ratios(frame), configurations(frame).to_numpy()
-    draws = int(rng.integers(2**63))
-    rows = [_summary(frame, found, metric, drawn_from, np.random.default_rng(draws)) for metric in RATIOS]
+    rows = [_summary(frame, found, metric, drawn_from) for metric in RATIOS]
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p"].to_numpy("float64")))
 
 
-def _summary(
-    frame: pd.DataFrame, found: pd.DataFrame, metric: str, drawn_from: np.ndarray[Any, Any], rng: np.random.Generator
-) -> dict[str, Any]:
+def _summary(frame: pd.DataFrame, found: pd.DataFrame, metric: str, drawn_from: np.ndarray[Any, Any]) -> dict[str, Any]:
     ratio = {side: found[f"{side}/{metric}"].to_numpy("float64") for side in SIDES}
     counted = (ratio["baseline"] > 0) & (ratio["treatment"] > 0)
     measured = np.vstack([_values(frame, side, metric) for side in SIDES])
     zeros = np.isfinite(measured).all(axis=0) & (measured == 0).any(axis=0)
     baseline, treatment = (np.log(ratio[side][counted]) for side in SIDES)
-    of_units = estimate(treatment - baseline, drawn_from[counted], rng)
-    with np.errstate(over="ignore"):  # of the interval of a few ratios that have nothing in common
-        factor, low, high = (float(np.exp(of_units[name])) for name in ("mean", "low", "high"))
+    of_units = estimate(treatment - baseline, drawn_from[counted])
+    with np.errstate(over="ignore"):  # of ratios that have nothing in common
+        factor, low, high = (float(np.exp(of_units[name])) for name in ("median", "median_low", "median_high"))
     nearer = np.abs(baseline) - np.abs(treatment)
     won = frame[f"gap/test_{metric}"].to_numpy("float64")[counted] > 0
     return {
@@ -86,8 +82,8 @@ def _summary(
         "treatment": _median(ratio["treatment"][counted]),
         "units": of_units["units"],
         "factor": factor,
-        "low": low,
-        "high": high,
+        "factor_low": low,
+        "factor_high": high,
         "share": _share(baseline - treatment),
         "closer": _share(nearer),
         "closer_and_better": float(((nearer > 0) & won).mean()) if len(won) else math.nan,

@@ -41,7 +41,7 @@ COUNT_STOPPED = ("speed", "behaviour")
 """The sections that count stopped comparisons as far as they came."""
 
 ESTIMATES = ("where", "sure")
-"""The sections whose answer is a mean gap."""
+"""The sections whose answer is a median gap."""
 
 MOST_ERRORS = 100
 """Errors and reasons that are told word for word, at most."""
@@ -110,7 +110,7 @@ def _of_finished(found: Findings, section: Section) -> Section:
         return section
     said = early.short
     if section.id in ESTIMATES and early.read:
-        row = summarize(early.reached, [HEADLINE], found.rng()).iloc[0]
+        row = summarize(early.reached, [HEADLINE]).iloc[0]
         said += f" With {early.read} stopped ones at the last epoch that they reached it is {told(row)}."
     return noted(section, said, early.brief)
 
@@ -119,7 +119,7 @@ def _verdict(found: Findings, confirming: Sequence[Study]) -> list[str]:
     """What fresh seeds say comes first, for what was searched flatters; the verdict itself follows."""
     study = found.study
     said = claims(study, confirming, HEADLINE)
-    lines = verdict(found.pairs, found.rng(), HEADLINE).splitlines()
+    lines = verdict(found.pairs, HEADLINE).splitlines()
     loss = ["Part of the record is damaged and left out; see Run health."] if study.damage else []
     return [*said, *lines, *([] if said else unconfirmed(study)), *loss]
 
@@ -191,8 +191,8 @@ def _confirmation(found: Findings, confirming: Sequence[Study]) -> Section:
         "The best of many noisy gaps is too good to be true: part of it is luck, and part can be a baseline that "
         "nobody tuned. Here the search's best configurations ran again on fresh seeds, which had no part in choosing "
         "them, and to their last epoch. On the same seeds ran what the search found best for each arm in their "
-        "problems, by validation accuracy; the tuned gap is between these two. Intervals are of the mean over the "
-        "seeds, each taken alone."
+        "problems, by validation accuracy; the tuned gap is between these two. Gaps are medians over the seeds; a 95% "
+        "interval is of the median, each taken alone, and fewer than 6 seeds have none."
     )
     if found.stopping.stopped:
         note += f" The best are those of the comparisons that {found.stopping.which}: {found.stopping.who()}."
@@ -203,7 +203,7 @@ def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
     keys = list(frame.columns[1 : list(frame.columns).index("searched")])
     rows = []
     for row in frame.to_dict("records"):
-        zero = "–" if not math.isfinite(row["low"]) else "yes" if row["excludes_zero"] else "no"
+        zero = "–" if math.isnan(row["median_low"]) else "yes" if row["excludes_zero"] else "no"
         rows.append(
             [
                 Cell(row["configuration"]),
@@ -211,16 +211,17 @@ def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
                 Cell(", ".join(row["roles"])),
                 Cell(amount(metric, row["searched"]), row["searched"]),
                 Cell(str(row["seeds"])),
-                Cell(amount(metric, row["mean"]), row["mean"]),
-                Cell(span(metric, row["low"], row["high"]), row["low"]),
+                Cell(amount(metric, row["median"]), row["median"]),
+                Cell(span(metric, row["median_low"], row["median_high"]), row["median_low"]),
                 Cell(zero),
                 Cell(amount(metric, -row["behind"]), -row["behind"]),
                 Cell(amount(metric, row["tuned"]), row["tuned"]),
                 Cell(span(metric, row["tuned_low"], row["tuned_high"]), row["tuned_low"]),
             ]
         )
-    heads = ["Configuration", *keys, "Role", "Searched gap", "Seeds", "Confirmed gap", "95% interval", "Leaves out 0"]
-    heads += ["Its baseline, against the best", "Tuned gap of its problem", "95% interval of the tuned gap"]
+    heads = ["Configuration", *keys, "Role", "Searched gap", "Seeds", "Confirmed median gap"]
+    heads += ["95% interval of the median", "Leaves out 0", "Its baseline, against the best"]
+    heads += ["Tuned median gap of its problem", "95% interval of the tuned median gap"]
     return Table(f"Gap in {title(metric)}, searched and confirmed ({name})", heads, rows)
 
 
@@ -228,13 +229,13 @@ def _published(found: Findings) -> list[Section]:
     """Our gaps beside those that the thesis prints of the same problems, if there are any."""
     if found.frame.empty or found.study.path == PUBLISHED:
         return []
-    compared = compare(found.study, seed=found.seed)
+    compared = compare(found.study)
     if compared.empty:
         return []
     heads, rows = written(published_table(compared))
     note = (
         "What the thesis prints is one run of each arm, on full data sets; what is known to differ from ours stands "
-        "beside it. A claim agrees where it lies within the 95% interval of our mean gap."
+        "beside it. A claim agrees where it lies within the 95% interval of our median gap."
     )
     table = plain("Gaps of the same problems, as published and as measured here", heads, rows)
     return [Section("published", "Beside the published figures", "", [Text(note, note=True), capped(table, 100)])]

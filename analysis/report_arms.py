@@ -39,17 +39,17 @@ def controls(found: Findings) -> Section:
     ways = {f"{treatment} against {baseline}": found.pairs}
     for arm, (against, instead) in found.others.items():
         ways |= {f"{treatment} against {arm}": against, f"{arm} against {baseline}": instead}
-    rows = headline_rows(ways, "Arms", found.rng())
+    rows = headline_rows(ways, "Arms")
     chart = forest_chart(
         forest_rows(list(rows["Arms"]), rows),
         "controls",
-        f"Mean gap in {title(HEADLINE)} between every two arms",
-        "mean gap (pp)",
-        f"Mean gaps in {title(HEADLINE)} with 95% intervals, between arms.",
+        f"Median gap in {title(HEADLINE)} between every two arms",
+        "median gap (pp)",
+        f"Median gaps in {title(HEADLINE)} with 95% intervals, between arms.",
     )
     lines = []
     for arm, (against, _) in found.others.items():
-        row = summarize(against.frame, [HEADLINE], found.rng()).iloc[0]
+        row = summarize(against.frame, [HEADLINE]).iloc[0]
         if row["comparisons"]:
             of = counted(int(row["comparisons"]), "comparison")
             lines.append(f"against {arm} in {row['wins']:.0%} of {of}, with {told(row)}")
@@ -67,7 +67,7 @@ def controls(found: Findings) -> Section:
     options = [(arm, grid(_plane(found, arm))) for arm in found.others]
     planes = choice("Other arm", options) if len(options) > 1 else options[0][1]
     tables = [
-        summary_table(f"Gaps of {treatment} against {arm}", summarize(against.frame, found.measured, found.rng()))
+        summary_table(f"Gaps of {treatment} against {arm}", summarize(against.frame, found.measured))
         for arm, (against, _) in found.others.items()
         if not against.frame.empty
     ]

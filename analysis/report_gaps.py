@@ -34,9 +34,10 @@ HOW_GAPS = (
     "A gap is the treatment's value minus the baseline's, turned so that positive always means that the treatment is "
     "better; pp are percentage points, fwd-eq forward-equivalents (1 per probed and 3 per trained sample). A tie "
     "counts as half a win; a baseline is unlearned when its test accuracy is below 1.5 times chance. Intervals are 95% "
-    "intervals of the mean (Student's t up to 20, a bootstrap beyond); fewer than 3 have none. Where configurations "
-    "have several seeds, these are averaged first, and mean and interval are of the configurations. Intervals take "
-    "these as independent, which those of one search are not quite."
+    "intervals of the median, which hold for gaps of any distribution; fewer than 6 have none. The mean has none: with "
+    "so few gaps, none holds where large losses are rare. Where configurations have several seeds, these are averaged "
+    "first, and median, interval and mean are of the configurations. Intervals take these as independent, which those "
+    "of one search are not quite."
 )
 HOW_CLOCKS = (
     "An epoch is one pass over the raw training data, in which arms take different numbers of steps. On another clock "
@@ -44,12 +45,12 @@ HOW_CLOCKS = (
     "too unequal for that are left out."
 )
 HOW_SURE = (
-    "p is of Wilcoxon's signed-rank test that gaps are symmetric about 0, then corrected by Holm for the metrics in "
-    "the table. The probability of improvement is the share of a configuration's seeds in which the treatment is "
-    "better, a tie counting half, averaged over configurations (Agarwal et al. 2021). Both take a configuration, "
-    "averaged over its seeds, as one observation. It takes all three to be called better or worse: an interval of the "
-    "mean that leaves out 0, p (Holm) below 0.05, and more than half of the wins on the same side. There are too few "
-    "to tell where no outcome could have passed the test."
+    "p is of the sign test that the median gap is 0, a tie counting against either side, then corrected by Holm for "
+    "the metrics in the table. The probability of improvement is the share of a configuration's seeds in which the "
+    "treatment is better, a tie counting half, averaged over configurations (Agarwal et al. 2021). Both take a "
+    "configuration, averaged over its seeds, as one observation. Better and worse are said of the median gap, where "
+    "its interval leaves out 0 and p (Holm) is below 0.05. There are too few to tell where no outcome could have "
+    "passed the test."
 )
 MAPPED_KEYS = 6
 """Settings whose pairs have a win map: the first, so 15 maps at most."""
@@ -62,7 +63,7 @@ def where(found: Findings) -> Section:
     if found.frame.empty:
         nothing = Missing("No comparison has finished with both arms, so there are no final gaps.")
         return Section("where", heading, "No comparison has finished yet.", [nothing, *_rungs(found)])
-    summary = summarize(found.frame, found.measured, found.rng())
+    summary = summarize(found.frame, found.measured)
     rows = summary[summary["metric"] == HEADLINE].to_dict("records")
     answer = f"{title(HEADLINE).capitalize()} was not measured."
     if rows:
@@ -78,7 +79,7 @@ def where(found: Findings) -> Section:
     drawn = (gaps_chart(found.frame, found.dots, metric, note=found.note) for metric in DRAWN_METRICS)
     blocks += grid(*drawn)
     if found.best and not found.best.frame.empty:
-        best = summarize(found.best.frame, found.measured, found.rng())
+        best = summarize(found.best.frame, found.measured)
         blocks.append(summary_table("Gaps at each arm's best epoch by validation accuracy", best))
     blocks += _clocks(found)
     blocks += _rungs(found)
@@ -87,17 +88,17 @@ def where(found: Findings) -> Section:
 
 
 def _clocks(found: Findings) -> list[Block]:
-    rows = headline_rows(found.clocks, "Clock", found.rng())
+    rows = headline_rows(found.clocks, "Clock")
     names = [f"at equal {clock}" for clock in rows["Clock"]]
     if found.best:
-        best = headline_rows({"best": found.best}, "Clock", found.rng())
+        best = headline_rows({"best": found.best}, "Clock")
         rows, names = pd.concat([rows, best], ignore_index=True), [*names, "at each arm's best epoch"]
     chart = forest_chart(
         forest_rows(names, rows),
         "clocks",
-        f"Mean gap in {title(HEADLINE)}, by where the arms are compared",
-        "mean gap (pp)",
-        f"Mean gaps in {title(HEADLINE)} with 95% intervals.",
+        f"Median gap in {title(HEADLINE)}, by where the arms are compared",
+        "median gap (pp)",
+        f"Median gaps in {title(HEADLINE)} with 95% intervals.",
     )
     clocks = rows[rows["Clock"] != "best"]
     table = summary_table(f"Gap in {title(HEADLINE)} where both arms have spent the same", clocks, metric=False)
@@ -111,7 +112,7 @@ def _rungs(found: Findings) -> list[Block]:
     ways = {str(epoch): pairs for epoch, pairs in found.rungs.items()}
     lost = {"left out": sum(found.pairs.dropped.values()) - early.read}
     ways["the last that each reached"] = replace(found.pairs, frame=early.reached, dropped=lost)
-    rows = headline_rows(ways, "Epoch", found.rng())
+    rows = headline_rows(ways, "Epoch")
     text = f"Gap in {title(HEADLINE)} of all trials that reached an epoch, finished or not"
     note = "A trial stopped early has no final gap. This table counts it at the epochs that it reached."
     heading = Heading("At equal epochs, with the trials that were stopped")
@@ -127,7 +128,7 @@ def _by_key(found: Findings) -> list[Block]:
     )
     options = []
     for key in found.keys:
-        summary = summarize(found.frame, [HEADLINE], found.rng(), [key])
+        summary = summarize(found.frame, [HEADLINE], [key])
         table = capped(summary_table(f"Gap in {title(HEADLINE)} by {key}", summary, metric=False), 50)
         chart = gaps_chart(found.frame, found.dots, HEADLINE, key, found.note)
         options.append((key, [*grid(chart), table]))
@@ -150,15 +151,15 @@ def sure(found: Findings) -> Section:
     heading = "How sure is that?"
     if found.frame.empty:
         return Section("sure", heading, "There is nothing to be sure of yet.")
-    table = evidence(found.frame, found.measured, found.rng())
+    table = evidence(found.frame, found.measured)
     rows = [
         [
             Cell(title(row["metric"])),
             Cell(_says(found, row)),
             Cell(f"{row['units']:,}", row["units"]),
             Cell(label(row["seeds"]), row["seeds"]),
-            Cell(amount(row["metric"], row["mean"]), row["mean"]),
-            Cell(span(row["metric"], row["low"], row["high"]), row["low"]),
+            Cell(amount(row["metric"], row["median"]), row["median"]),
+            Cell(span(row["metric"], row["median_low"], row["median_high"]), row["median_low"]),
             Cell(p_value(row["p"]), row["p"]),
             Cell(p_value(row["p_holm"]), row["p_holm"]),
             Cell(percent(row["improvement"]), row["improvement"]),
@@ -166,7 +167,16 @@ def sure(found: Findings) -> Section:
         ]
         for row in table.to_dict("records")
     ]
-    heads = ["Metric", "The treatment is", "Units", "Seeds", "Mean gap", "95% interval", "p", "p (Holm)"]
+    heads = [
+        "Metric",
+        "The treatment is",
+        "Units",
+        "Seeds",
+        "Median gap",
+        "95% interval of the median",
+        "p",
+        "p (Holm)",
+    ]
     heads += ["Probability of improvement", "95% interval of that"]
     told_rows = pd.DataFrame(
         {
@@ -192,7 +202,8 @@ def sure(found: Findings) -> Section:
         answer = f"In {title(row['metric'])}: {_says(found, row)}."
         if math.isfinite(row["p_holm"]):
             answer = (
-                f"{answer[:-1]}; the mean gap's 95% interval is {span(row['metric'], row['low'], row['high'])}, p "
+                f"{answer[:-1]}; the median gap's 95% interval is "
+                f"{span(row['metric'], row['median_low'], row['median_high'])}, p "
                 f"{equals(row['p_holm'])} after Holm's correction, the probability of improvement "
                 f"{percent(row['improvement'])}."
             )

@@ -99,7 +99,7 @@ def _time(value: float) -> str:
 def overfitting(found: Findings) -> Section:
     """Question 7: how far does what was learned hold beyond the training samples?"""
     heading = "Does it overfit less?"
-    table = summarize_ratios(found.frame, found.rng())
+    table = summarize_ratios(found.frame)
     table = table[table["comparisons"] > 0]
     if table.empty:
         nothing = "No comparison has finished with both arms measured on training and on test samples."
@@ -108,8 +108,8 @@ def overfitting(found: Findings) -> Section:
         {
             "label": [title(metric) for metric in table["metric"]],
             "value": table["factor"],
-            "low": table["low"],
-            "high": table["high"],
+            "low": table["factor_low"],
+            "high": table["factor_high"],
             "said": [times(factor) for factor in table["factor"]],
         }
     )
@@ -118,7 +118,7 @@ def overfitting(found: Findings) -> Section:
         "ratios",
         "The treatment's test/train ratio over the baseline's",
         "ratio of ratios",
-        "The treatment's test/train ratio over the baseline's, geometric means; 1 is no difference.",
+        "The treatment's test/train ratio over the baseline's, medians; 1 is no difference.",
         reference=1,
         log=True,
     )
@@ -129,7 +129,11 @@ def overfitting(found: Findings) -> Section:
     baseline, treatment = found.names
     said = [
         f"{row['factor']:.2f} times that of {baseline} in {title(row['metric'])}"
-        + (f" (95% interval {_interval(row['low'], row['high'])})" if math.isfinite(row["low"]) else "")
+        + (
+            f" (95% interval {_interval(row['factor_low'], row['factor_high'])})"
+            if not math.isnan(row["factor_low"])
+            else ""
+        )
         for row in table.to_dict("records")
         if row["metric"] in ("mean_loss", "worst_loss")
     ]
@@ -187,7 +191,7 @@ def _ratio_table(table: pd.DataFrame) -> Table:
             Cell(f"{row['baseline']:.3g}", row["baseline"]),
             Cell(f"{row['treatment']:.3g}", row["treatment"]),
             Cell(times(row["factor"]), row["factor"]),
-            Cell(_interval(row["low"], row["high"]), row["low"]),
+            Cell(_interval(row["factor_low"], row["factor_high"]), row["factor_low"]),
             Cell(percent(row["share"]), row["share"]),
             Cell(percent(row["closer"]), row["closer"]),
             Cell(percent(row["closer_and_better"]), row["closer_and_better"]),
@@ -195,5 +199,14 @@ def _ratio_table(table: pd.DataFrame) -> Table:
         ]
         for row in table.to_dict("records")
     ]
-    heads = ["Ratio of", "Comparisons", "Baseline", "Treatment", "Factor", "95% interval", "Smaller", "Closer to 1"]
+    heads = [
+        "Ratio of",
+        "Comparisons",
+        "Baseline",
+        "Treatment",
+        "Factor",
+        "95% interval of the factor",
+        "Smaller",
+        "Closer to 1",
+    ]
     return Table("Test/train ratios of the two sides", [*heads, "Closer, and better on test", "p (Holm)"], cells)

@@ -2,8 +2,8 @@
 
 The tree (Breiman et al. 1984, "Classification and regression trees") splits configurations, each averaged over its
 seeds, by their hyperparameters so that gaps differ most between the parts. Rules are found on the same gaps that they
-are told with: their means are too far apart and their intervals too narrow. What they are worth on configurations that
-they have not seen is :attr:`Rules.explained`.
+are told with: their medians are too far apart and their intervals too narrow. What they are worth on configurations
+that they have not seen is :attr:`Rules.explained`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn.tree import DecisionTreeRegressor
 from analysis.database import counted
 from analysis.gaps import NOT_SET, amount, label
 from analysis.importance import averaged
-from analysis.statistics import Values, gaps_of, interval
+from analysis.statistics import Values, gaps_of, interval, median
 
 DEPTH = 3
 """Conditions that a rule has at most, before those on one key are merged."""
@@ -48,9 +48,9 @@ DTYPES = {
     "rule": "object",
     "comparisons": "int64",
     "configurations": "int64",
-    "mean": "float64",
-    "low": "float64",
-    "high": "float64",
+    "median": "float64",
+    "median_low": "float64",
+    "median_high": "float64",
     "says": "object",
 }
 
@@ -62,9 +62,10 @@ class Rules:
     """A division of the comparisons by their hyperparameters.
 
     Attributes:
-        rows: a row per rule, the largest mean gap first; each comparison obeys exactly one. ``rule`` (its conditions in
-            words, plain text), ``comparisons``, ``configurations``, ``mean`` gap over configurations with its 95%
-            interval ``low`` to ``high`` (NaN for fewer than 3), in the metric's unit, and ``says``, all in a sentence.
+        rows: a row per rule, the largest median gap first; each comparison obeys exactly one. ``rule`` (its conditions
+            in words, plain text), ``comparisons``, ``configurations``, ``median`` gap over configurations with its 95%
+            interval ``median_low`` to ``median_high`` (NaN for fewer than 6), in the metric's unit, and ``says``, all
+            in a sentence.
         explained: out-of-sample R²: the share of the variance of gaps between configurations that rules found without
             them predict. 0 or less is no better than the mean of all; NaN with fewer than 10 configurations, or where
             gaps do not differ.
@@ -111,7 +112,7 @@ def rules(frame: pd.DataFrame, metric: str, seed: int) -> Rules:
     Args:
         frame: pairs; gaps that are not finite are not counted.
         metric: a metric that has a direction.
-        seed: of the folds, of the bootstrap of intervals, and of the choice between splits that are equally good.
+        seed: of the folds, of the shuffles, and of the choice between splits that are equally good.
 
     Raises:
         TableError: ``metric`` has no gap.
@@ -136,12 +137,11 @@ def rules(frame: pd.DataFrame, metric: str, seed: int) -> Rules:
     rows = []
     for text, inside in found:
         units = gaps[inside] if len(table) > 1 else singles[np.isfinite(singles)]  # of one configuration, its seeds
-        low, high = interval(units, np.random.default_rng(seed))
-        mean, number = float(units.mean()), int(comparisons[inside].sum())
-        says = f"{text} → {amount(metric, mean)} ({counted(number, 'comparison')})"
-        rows.append((text, number, int(inside.sum()), mean, low, high, says))
+        middle, number = median(units), int(comparisons[inside].sum())
+        says = f"{text} → {amount(metric, middle)} ({counted(number, 'comparison')})"
+        rows.append((text, number, int(inside.sum()), middle, *interval(units), says))
     told = pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
-    return Rules(told.sort_values("mean", ascending=False, kind="stable", ignore_index=True), explained)
+    return Rules(told.sort_values("median", ascending=False, kind="stable", ignore_index=True), explained)
 
 
 def threshold(below: float, above: float) -> str:

@@ -1,8 +1,14 @@
-"""How sure a gap is: intervals, tests and the probability of improvement, over the units that are independent.
+"""How sure a gap is: the median with its interval, the sign test and the probability of improvement.
 
 Comparisons that differ in seeds alone are draws of one configuration, and no independent evidence about others: where a
 configuration has several, the units are the configurations, each averaged over its seeds. Of one configuration alone
 they are its seeds. Everything is paired: the two sides of a comparison share seed, data order and initial weights.
+
+What is claimed is claimed of the median, from ranks and signs alone. An interval of the mean holds only where the rare
+large losses are in the sample: where one comparison in ten collapses, 1 - 0.9^10 = 65% of studies of 10 have one, and
+no rule can see in the others what the mean would be. The median's interval holds whatever the distribution is, and it
+takes a comparison that one arm lost by its outcome (a gap of minus or plus infinity) for what it is, the worst or the
+best of all.
 """
 
 from __future__ import annotations
@@ -24,32 +30,11 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 SEEDS = ("seed", "dataset.split_seed")
 """Configuration keys that are draws, not hyperparameters."""
 
-FEW = 3
-"""With fewer units than this there is neither interval nor test."""
+LEVEL = 0.05
+"""A p below this counts as telling two arms apart; an interval leaves out so much."""
 
 ENOUGH = 6
-"""From this many units on a two-sided signed-rank test can reach 0.05; with 5 its p is 0.0625 at least."""
-
-LEVEL = 0.05
-"""A p below this counts as telling two arms apart."""
-
-SMALL = 20
-"""Up to so many units an interval is Student's t; with more, a bootstrap."""
-
-LARGE = 200
-"""With more units than this the bootstrap's quantiles are computed instead of drawn, unless a few outliers rule."""
-
-SKEWED = 0.5
-"""Largest skewness of a bootstrap distribution whose quantiles are computed."""
-
-EXACT = 50
-"""Up to so many units the signed-rank test counts all signs; with more, the normal limit holds."""
-
-RESAMPLES = 4999
-"""Bootstrap resamples of an interval."""
-
-Z = 1.959963984540054
-"""The 0.975 quantile of the normal distribution."""
+"""From this many units on the median has a 95% interval, and a p can be below 0.05: 2 / 2^5 is not, 2 / 2^6 is."""
 
 
 def configurations(frame: pd.DataFrame) -> pd.Series[int]:
@@ -61,84 +46,69 @@ def configurations(frame: pd.DataFrame) -> pd.Series[int]:
 def units(values: Values, configuration: Sequence[int] | np.ndarray[Any, Any]) -> Values:
     """The independent units of ``values``: averages by ``configuration``; of one configuration, the values as they are.
 
-    ``configuration`` names that of each value. The averages are in the order in which these appear.
+    ``configuration`` names that of each value. The averages are in the order in which these appear, rounded to 12
+    decimals, so that those that differ by rounding errors alone are equal. Where some of a configuration's values are
+    infinite, so is its average, with the sign that most of these have; it is 0, a tie, where as many are minus as plus
+    infinity.
     """
     codes, distinct = pd.factorize(np.asarray(configuration))
     if len(distinct) < 2:
         return values
-    return np.bincount(codes, weights=values) / np.bincount(codes)
+    finite = np.isfinite(values)
+    averages = (np.bincount(codes, weights=np.where(finite, values, 0)) / np.bincount(codes)).round(12)
+    endless = np.bincount(codes, weights=np.where(finite, 0, np.sign(values)))
+    averages[np.unique(codes[~finite])] = 0
+    averages[endless != 0] = np.copysign(math.inf, endless[endless != 0])
+    return averages
 
 
-def interval(values: Values, rng: np.random.Generator) -> tuple[float, float]:
-    """A 95% interval of the mean of ``values``; NaN for fewer than 3.
-
-    Student's t up to 20 values, where a percentile bootstrap is too narrow; that bootstrap from there on, where the
-    shape of the distribution can be read off the values. Beyond 200 its quantiles come from the Cornish-Fisher
-    expansion (Hall 1992, The Bootstrap and Edgeworth Expansion, section 2.5) with the values' own skewness and
-    kurtosis: on normal, exponential, log-normal and two-valued samples of 200 to 500 within 0.05 standard errors of
-    100,000 resamples, about as near as 4999 resamples come. Where outliers give the bootstrap distribution a skewness
-    above 0.5, resamples are drawn however many the values are.
-    """
-    n = len(values)
-    if n < FEW:
-        return math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    mean = float(np.mean(values))
-    if n <= SMALL:
-        half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
-        return mean - half, mean + half
-    deviation = float(np.std(values))
-    if deviation == 0:  # too small a difference to be squared
-        return mean, mean
-    standard = (values - mean) / deviation
-    skewness = float(np.mean(standard**3)) / math.sqrt(n)
-    if n <= LARGE or abs(skewness) > SKEWED:
-        low, high = np.percentile(_resampled_means(values, rng), [2.5, 97.5])
-        return float(low), float(high)
-    kurtosis = (float(np.mean(standard**4)) - 3) / n
-    shift = skewness * (Z**2 - 1) / 6
-    half = Z + kurtosis * (Z**3 - 3 * Z) / 24 - skewness**2 * (2 * Z**3 - 5 * Z) / 36
-    error = deviation / math.sqrt(n)
-    return mean + (shift - half) * error, mean + (shift + half) * error
-
-
-def _resampled_means(values: Values, rng: np.random.Generator) -> Values:
-    n = len(values)
-    means = np.empty(RESAMPLES)
-    rows = max(1, 1_000_000 // n)
-    for start in range(0, RESAMPLES, rows):
-        part = means[start : start + rows]
-        part[:] = values[rng.integers(n, size=(len(part), n), dtype=np.int32)].mean(axis=1)
-    return means
-
-
-def wilcoxon(values: Values) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test that ``values`` are symmetric about 0; NaN for fewer than 3.
-
-    Zeros are ranked and then carry no sign (Pratt 1959): two arms that tie have told something, and dropping their
-    comparison, as Wilcoxon did, would raise the confidence in the others. Values that differ by rounding alone are
-    equal. Up to 50 values p is exact, ties and zeros included: scipy's own exact test allows for neither. Beyond, it is
-    scipy's normal limit. With nothing but zeros p is 1.
-    """
-    if len(values) < FEW:
+def median(values: Values) -> float:
+    """The median of ``values``, infinite ones included; NaN of none, 0 half way between minus and plus infinity."""
+    if not len(values):
         return math.nan
-    largest = float(np.abs(values).max())
-    if largest == 0:
-        return 1.0
-    rounded = np.round(values / largest, 12)
-    if len(values) > EXACT:
-        return float(stats.wilcoxon(rounded, zero_method="pratt", method="asymptotic").pvalue)
-    ranks = np.rint(2 * stats.rankdata(np.abs(rounded))).astype("int64")  # doubled, for tied ranks are halves
-    nonzero = rounded != 0
-    ways = np.ones(1)  # that a choice of signs gives each sum of the positive ranks
-    for rank in ranks[nonzero]:
-        without = np.concatenate([ways, np.zeros(rank)])
-        without[rank:] += ways
-        ways = without
-    positive = int(ranks[rounded > 0].sum())
-    fewer = min(positive, int(ranks[nonzero].sum()) - positive)
-    return min(1.0, 2 * float(ways[: fewer + 1].sum() / ways.sum()))
+    ordered = np.sort(values)
+    below, above = float(ordered[(len(values) - 1) // 2]), float(ordered[len(values) // 2])
+    if below == above:
+        return below
+    if math.isinf(below) and math.isinf(above):
+        return 0.0
+    return (below + above) / 2
+
+
+def interval(values: Values) -> tuple[float, float]:
+    """A 95% interval of the median of ``values``: two of them, which may be infinite; NaN for fewer than 6.
+
+    Counted from either end, it is the last value that at least 97.5% of samples have on the outer side of the median
+    (Thompson 1936; Hahn & Meeker 1991, Statistical Intervals, section 5.2). It covers the median of any distribution
+    at least 95 times in 100: 96.9 times with 6 values, 97.9 with 10, 95.9 with 20, 96.7 with 50.
+    """
+    place = int(stats.binom.ppf(LEVEL / 2, len(values), 0.5)) if len(values) else 0
+    if place == 0:
+        return math.nan, math.nan
+    ordered = np.sort(values)
+    return float(ordered[place - 1]), float(ordered[-place])
+
+
+def sign_test(values: Values) -> float:
+    """Two-sided p of the sign test that the median of ``values`` is 0; NaN for fewer than 6, where none is below 0.05.
+
+    A tie counts against whichever side would be claimed, so that p is below 0.05 exactly where :func:`interval` leaves
+    out 0.
+    """
+    n = len(values)
+    if n < ENOUGH:
+        return math.nan
+    fewer = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * float(stats.binom.cdf(fewer, n, 0.5)))
+
+
+def unseen(n: int) -> float:
+    """The largest share of comparisons that can lie beyond the worst of ``n`` without being a surprise (95% bound).
+
+    The worst of n draws lies above a share s of the distribution in (1 - s)^n of samples (the rule of three: about
+    3 / n). NaN for none.
+    """
+    return 1 - LEVEL ** (1 / n) if n else math.nan
 
 
 def holm(p: Sequence[float] | Values) -> Values:
@@ -152,100 +122,94 @@ def holm(p: Sequence[float] | Values) -> Values:
     return corrected
 
 
-def improvement(frame: pd.DataFrame, metric: str, rng: np.random.Generator) -> tuple[float, float, float]:
+def improvement(frame: pd.DataFrame, metric: str) -> tuple[float, float, float]:
     """The probability that the treatment does better in ``metric``, with its 95% interval.
 
     The probability of improvement of Agarwal et al. (2021, Deep RL at the Edge of the Statistical Precipice), for
     pairs: the share of a configuration's seeds with a gap above 0, a tie counting half, averaged over configurations.
-    The interval resamples configurations (the seeds of a single one). Up to 20 of these, and wherever all say the same,
-    resampling is blind to what it has not seen, and the interval is Wilson's (1927), which is too wide rather than too
-    narrow for averages. All NaN without a finite gap, the interval for fewer than 3 units.
+    The interval is Clopper and Pearson's (1934) of that share of the configurations (of the seeds of a single one),
+    which is too wide rather than too narrow for averages. All NaN without a gap.
 
     Raises:
         TableError: ``metric`` has no gap.
     """
-    gaps, configuration = _finite(frame, metric, configurations(frame))
-    return _improvement(gaps, configuration, rng)
+    return _improvement(*_measured(frame, metric, configurations(frame)))
 
 
-def _improvement(
-    gaps: Values, configuration: np.ndarray[Any, Any], rng: np.random.Generator
-) -> tuple[float, float, float]:
+def _improvement(gaps: Values, configuration: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     shares = units((gaps > 0) + (gaps == 0) / 2, configuration)
     n = len(shares)
     if n == 0:
         return math.nan, math.nan, math.nan
-    share = float(np.mean(shares))
-    if n < FEW:
-        return share, math.nan, math.nan
-    if n > SMALL and np.ptp(shares) > 0:
-        return share, *interval(shares, rng)
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    won = float(np.sum(shares))
+    low = float(stats.beta.ppf(LEVEL / 2, won, n - won + 1)) if won > 0 else 0.0
+    high = float(stats.beta.ppf(1 - LEVEL / 2, won + 1, n - won)) if won < n else 1.0
+    return won / n, low, high
 
 
-def estimate(gaps: Values, configuration: np.ndarray[Any, Any], rng: np.random.Generator) -> dict[str, float]:
-    """The mean of finite ``gaps`` over their units: ``units``, ``mean``, ``low``, ``high`` (95%) and ``p`` (Wilcoxon).
+def estimate(gaps: Values, configuration: np.ndarray[Any, Any]) -> dict[str, float]:
+    """What measured ``gaps`` are over their units, an infinite gap being an outcome like any other.
 
-    Mean NaN without a gap; interval and p NaN for fewer than 3 units.
+    Returns:
+        ``units`` (how many), ``median`` with its 95% interval from ``median_low`` to ``median_high``, ``mean`` (of the
+        finite gaps alone, for there is no other), and ``p`` (of the sign test). Interval and p are NaN for fewer than 6
+        units, the median without a gap, the mean without a finite one.
     """
     of = units(gaps, configuration)
-    low, high = interval(of, rng)
-    mean = float(np.mean(of)) if len(of) else math.nan
-    return {"units": len(of), "mean": mean, "low": low, "high": high, "p": wilcoxon(of)}
+    low, high = interval(of)
+    finite = np.isfinite(gaps)
+    mean = float(np.mean(units(gaps[finite], configuration[finite]))) if finite.any() else math.nan
+    middle = {"units": len(of), "median": median(of), "median_low": low, "median_high": high}
+    return middle | {"mean": mean, "p": sign_test(of)}
 
 
-def better(low: float, high: float, p: float, share: float) -> int:
-    """1 where the treatment is better, -1 where it is worse, 0 where they are not told apart.
+def better(low: float, high: float, p: float) -> int:
+    """1 where the median gap is above 0, -1 where it is below, 0 where neither can be told.
 
-    It takes all three to tell: the interval of the mean leaves out 0, ``p`` is below 0.05, and the ``share`` of wins is
-    on the same side of a half.
+    It takes both to tell: the median's interval leaves out 0, and ``p`` is below 0.05. They agree unless ``p`` has been
+    corrected for many tests.
     """
-    if p < LEVEL and low > 0 and share > 0.5:
-        return 1
-    return -1 if p < LEVEL and high < 0 and share < 0.5 else 0
+    if not p < LEVEL:
+        return 0
+    return 1 if low > 0 else -1 if high < 0 else 0
 
 
-def evidence(frame: pd.DataFrame, metrics: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
+def evidence(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """How sure the gaps of ``metrics`` are, as one family of tests.
 
     Args:
-        frame: pairs; gaps that are not finite are not counted.
+        frame: pairs; a gap that is NaN was not measured and is not counted.
         metrics: names of metrics that have a direction.
-        rng: draws the bootstrap resamples; every metric has the same.
 
     Returns:
-        A row per metric: ``metric``, ``comparisons``, ``units`` (configurations, or seeds of a single one), ``seeds``
-        (median comparisons of a configuration), ``mean``, ``low`` and ``high`` (95% interval of the mean), ``p``
-        (Wilcoxon), ``p_holm`` (corrected over the rows), ``improvement``, ``improvement_low`` and ``improvement_high``
-        (see :func:`improvement`), and ``says``: "better", "worse", "not told apart" (see :func:`better`), "too few
-        seeds to tell" or "too few configurations to tell" where no p_holm could be below 0.05 even if all units agreed,
-        "not measured" without a gap.
+        A row per metric: ``metric``, ``comparisons``, ``seeds`` (median comparisons of a configuration), what
+        :func:`estimate` returns, ``improvement``, ``improvement_low`` and ``improvement_high`` (see
+        :func:`improvement`), ``p_holm`` (corrected over the rows), and ``says``: "better", "worse", "not told apart"
+        (of the median, see :func:`better`), "too few seeds to tell" or "too few configurations to tell" where no p_holm
+        could be below 0.05 even if all units agreed, "not measured" without a gap.
 
     Raises:
         TableError: a metric has no gap.
     """
     drawn_from = configurations(frame)
-    draws = int(rng.integers(2**63))
     rows: list[dict[str, Any]] = []
     several = []
     for metric in metrics:
-        gaps, configuration = _finite(frame, metric, drawn_from)
+        gaps, configuration = _measured(frame, metric, drawn_from)
         seeds = np.unique(configuration, return_counts=True)[1]
         several.append(len(seeds) > 1)
-        share, low, high = _improvement(gaps, configuration, np.random.default_rng(draws))
+        share, low, high = _improvement(gaps, configuration)
         rows.append(
             {"metric": metric, "comparisons": len(gaps), "seeds": float(np.median(seeds)) if len(seeds) else math.nan}
-            | estimate(gaps, configuration, np.random.default_rng(draws))
+            | estimate(gaps, configuration)
             | {"improvement": share, "improvement_low": low, "improvement_high": high}
         )
     tests = sum(not math.isnan(row["p"]) for row in rows)
     for row, p_holm, of_configurations in zip(rows, holm([row["p"] for row in rows]), several, strict=True):
         row["p_holm"] = float(p_holm)
         row["says"] = _says(row, tests, "configurations" if of_configurations else "seeds")
-    columns = ["metric", "comparisons", "units", "seeds", "mean", "low", "high", "p", "p_holm"]
-    return pd.DataFrame(rows, columns=[*columns, "improvement", "improvement_low", "improvement_high", "says"])
+    columns = ["metric", "comparisons", "seeds", *estimate(np.zeros(0), np.zeros(0)), "improvement", "improvement_low"]
+    return pd.DataFrame(rows, columns=[*columns, "improvement_high", "p_holm", "says"])
 
 
 def _says(row: Mapping[str, Any], tests: int, units: str) -> str:
@@ -254,18 +218,18 @@ def _says(row: Mapping[str, Any], tests: int, units: str) -> str:
     if max(tests, 1) * 2.0 ** (1 - row["units"]) >= LEVEL:
         return f"too few {units} to tell"
     words = {1: "better", -1: "worse", 0: "not told apart"}
-    return words[better(row["low"], row["high"], row["p_holm"], row["improvement"])]
+    return words[better(row["median_low"], row["median_high"], row["p_holm"])]
 
 
-def _finite(frame: pd.DataFrame, metric: str, drawn_from: pd.Series[int]) -> tuple[Values, np.ndarray[Any, Any]]:
-    """The finite gaps of ``metric`` and the configuration of each."""
+def _measured(frame: pd.DataFrame, metric: str, drawn_from: pd.Series[int]) -> tuple[Values, np.ndarray[Any, Any]]:
+    """The gaps of ``metric`` that are not NaN, and the configuration of each."""
     gaps = gaps_of(frame, metric)
-    finite = np.isfinite(gaps)
-    return gaps[finite], drawn_from.to_numpy()[finite]
+    known = ~np.isnan(gaps)
+    return gaps[known], drawn_from.to_numpy()[known]
 
 
 def gaps_of(frame: pd.DataFrame, metric: str) -> Values:
-    """The gaps of ``metric``, one per comparison.
+    """The gaps of ``metric``, one per comparison; minus or plus infinity where one arm lost by its outcome.
 
     Raises:
         TableError: ``metric`` has no gap.

@@ -41,7 +41,7 @@ def draw_stills(found: Findings, trial_ids: Sequence[str], folder: Path) -> list
     made += thesis_figures(found.study, frame, folder, trial_ids)
     by = [key for key in found.keys if key in CELL and key not in SIDES][:FORMED_BY]
     tables = {
-        "table-gaps": (gap_table(summarize(frame, found.measured, found.rng())), 0),
+        "table-gaps": (gap_table(summarize(frame, found.measured)), 0),
         "table-thesis": (thesis_form(frame, by), len(by)),
     }
     for name, (table, groups) in tables.items():

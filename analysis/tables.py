@@ -28,10 +28,10 @@ STATISTICS = {
     "comparisons": "Comparisons",
     "wins": "Won",
     "unlearned_wins": "Won over unlearned",
-    "median": "Median gap",
     "units": "Configurations",
+    "median": "Median gap",
+    "interval": "95% interval of the median",
     "mean": "Mean gap",
-    "interval": "95% interval",
     "p_holm": "p (Holm)",
     "range": "Range",
 }
@@ -153,8 +153,8 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
     """What :func:`analysis.gaps.summarize` returns, as text with units: a column for each heading.
 
     The column about unlearned baselines is there only where one has a win over them, and the number of configurations
-    only where mean and interval are of these instead of comparisons. The p value is Wilcoxon's, corrected by Holm over
-    the family that :func:`analysis.gaps.summarize` names.
+    only where median, interval and mean are of these instead of comparisons. The p value is the sign test's, corrected
+    by Holm over the family that :func:`analysis.gaps.summarize` names.
     """
     written = pd.DataFrame(index=summary.index)
     for column in summary.columns[: list(summary.columns).index("comparisons")]:
@@ -165,10 +165,10 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "comparisons": lambda row: str(row["comparisons"]),
         "wins": lambda row: _percent(row["wins"]) + (f" ({row['ties']} tied)" if row["ties"] else ""),
         "unlearned_wins": lambda row: str(row["unlearned_wins"]),
-        "median": lambda row: amount(row["metric"], row["median"]),
         "units": lambda row: str(row["units"]),
+        "median": lambda row: amount(row["metric"], row["median"]),
+        "interval": lambda row: span(row["metric"], row["median_low"], row["median_high"]),
         "mean": lambda row: amount(row["metric"], row["mean"]),
-        "interval": lambda row: span(row["metric"], row["low"], row["high"]),
         "p_holm": lambda row: p_value(row["p_holm"]),
         "range": lambda row: span(row["metric"], row["min"], row["max"]),
     }
@@ -184,8 +184,10 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
 
 def span(metric: str, low: float, high: float) -> str:
     """Two gaps as "from to", the unit said once; a dash where there is none."""
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if math.isnan(low) or math.isnan(high):
         return "–"
+    if math.isinf(high):
+        return f"{amount(metric, low)} to {amount(metric, high)}"
     return f"{amount(metric, low).partition(' ')[0]} to {amount(metric, high)}"
 
 
@@ -268,7 +270,7 @@ def to_latex(table: pd.DataFrame, groups: int = 0) -> str:
 
 
 def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as what JSON can hold, by heading: numbers as numbers, missing and infinite ones as None."""
+    """The rows as what JSON can hold, by heading: numbers as such, infinite ones "inf" or "-inf", missing None."""
     heads = written(table.iloc[:0])[0]
     return [dict(zip(heads, map(_plain, row), strict=True)) for row in table.itertuples(index=False, name=None)]
 
@@ -281,7 +283,7 @@ def _plain(value: Any) -> bool | int | float | str | None:
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else str(float(value))
     return str(value)
 
 

@@ -12,29 +12,29 @@ import pandas as pd
 from analysis.database import counted
 from analysis.gaps import amount, p_value, summarize, title
 from analysis.pairs import LEARNED, SIDES, STUDY, Pairs
-from analysis.statistics import ENOUGH, FEW, better, improvement
+from analysis.statistics import ENOUGH, better, improvement, unseen
 from analysis.stopped import POPULATION, Stopping, stopping
 from analysis.tuning import UNTUNED, Tuned, standing, tuned
 
 
-def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy") -> str:
+def verdict(pairs: Pairs, metric: str = "test_accuracy") -> str:
     """What the comparisons allow to say about one metric; never more than that.
 
-    The first line names the metric, the clock, the comparisons counted and how many were stopped early, the share won
-    and the gap with its interval. Each further line is one caveat: what early stopping chose and what can be said of
-    all comparisons (see :mod:`analysis.stopped`), too few, how sure (Wilcoxon's test and the probability of
-    improvement; study by study where there are several), another clock than epochs, wins over baselines that did not
-    learn or are not tuned, tuned against tuned, trials left out and why.
+    The first line names the metric, the clock, the comparisons counted and how many were stopped early, the share won,
+    and the median gap with its interval. Each further line is one caveat: what early stopping chose and what can be
+    said of all comparisons (see :mod:`analysis.stopped`), too few, what the median does not say (rare large gaps), how
+    sure (the sign test and the probability of improvement; study by study where there are several), another clock than
+    epochs, wins over baselines that did not learn or are not tuned, tuned against tuned, trials left out and why.
     """
     frame = pairs.frame
     early = stopping(pairs)
-    row = summarize(frame, [metric], rng).iloc[0]
+    row = summarize(frame, [metric]).iloc[0]
     n, units = int(row["comparisons"]), int(row["units"])
     names = [" or ".join(sorted(early.reached[side].unique())) if len(early.reached) else side for side in SIDES]
     baseline, treatment = names
     if n == 0:
         nothing = f"No comparison can be judged by {title(metric)}, so there is no verdict."
-        return "\n".join([nothing, *_with_stopped(early, metric, rng, treatment, baseline), *_left_out(pairs)])
+        return "\n".join([nothing, *_with_stopped(early, metric, treatment, baseline), *_left_out(pairs)])
     ties, wins = int(row["ties"]), round(row["wins"] * n - row["ties"] / 2)
     share = f"{row['wins']:.0%}, a tie counting half" if ties else f"{row['wins']:.0%}"
     claim = (
@@ -43,26 +43,18 @@ def verdict(pairs: Pairs, rng: np.random.Generator, metric: str = "test_accuracy
         f"The median gap is {amount(metric, row['median'])}"
     )
     counts = counted(n, "comparison") if units == n else counted(units, "configuration")
-    if units < FEW:
-        lines = [f"{claim}.", f"{counts}: too few to tell which arm is better."]
+    over = "" if units == n else f" (over {counts}, each averaged over its seeds)"
+    if units < ENOUGH:
+        few = f"{counts}: too few to tell which arm is better; a 95% interval of the median takes {ENOUGH}."
+        lines = [f"{claim}{_mean(row)}{over}.", few]
     else:
-        low, high = amount(metric, row["low"]), amount(metric, row["high"])
-        over = "" if units == n else f" (over {counts}, each averaged over its seeds)"
-        lines = [f"{claim}, the mean {amount(metric, row['mean'])} with a 95% interval from {low} to {high}{over}."]
-        ahead, behind = (treatment, baseline) if row["mean"] > 0 else (baseline, treatment)
-        if row["low"] <= 0 <= row["high"]:
-            lines.append("The interval includes 0: these comparisons do not tell which arm is better on average.")
-        elif units < ENOUGH:
-            lines.append(f"The interval leaves out 0, but {counts} are few; confirm it on fresh seeds.")
-        elif early.stopped:
-            settled = early.settles(metric, row["mean"])
-            lines.append(_among_finished(early, ahead, behind, settled))
-        else:
-            lines.append(f"On average over these comparisons, {ahead} is better than {behind}.")
-        lines.append(_how_sure(row, improvement(frame, metric, rng), treatment, counts))
-    lines[1:1] = _with_stopped(early, metric, rng, treatment, baseline)
+        low, high = amount(metric, row["median_low"]), amount(metric, row["median_high"])
+        lines = [f"{claim} with a 95% interval from {low} to {high}{_mean(row)}{over}."]
+        lines += _told(row, early, treatment, baseline, counts)
+        lines.append(_how_sure(row, improvement(frame, metric), treatment, counts))
+    lines[1:1] = _with_stopped(early, metric, treatment, baseline)
     if STUDY in frame and frame[STUDY].nunique() > 1:
-        lines.append(_by_study(frame, metric, rng, treatment))
+        lines.append(_by_study(frame, metric, treatment))
     if pairs.clock != "epochs":
         lines.append(
             f"At equal {pairs.clock} an arm that has spent more is read before its end, between two epochs and before "
@@ -88,15 +80,13 @@ def _stopped(early: Stopping) -> str:
 
 
 def _among_finished(early: Stopping, ahead: str, behind: str, settled: bool) -> str:
-    claim = f"On average over the comparisons that {early.which}, {ahead} is better than {behind}"
+    claim = f"In the median of the comparisons that {early.which}, {ahead} is better than {behind}"
     if settled:
         return f"{claim}; in most of all {early.count} it is, whatever the stopped ones would have come to."
     return f"{claim}. For all {early.count} this is not known: it depends on what the stopped ones would have come to."
 
 
-def _with_stopped(
-    early: Stopping, metric: str, rng: np.random.Generator, treatment: str, baseline: str
-) -> Sequence[str]:
+def _with_stopped(early: Stopping, metric: str, treatment: str, baseline: str) -> Sequence[str]:
     """The caveat of early stopping in full, and what can be said of all comparisons."""
     if early.rule.name == POPULATION:
         return [
@@ -107,12 +97,13 @@ def _with_stopped(
         return []
     lines = [early.full(baseline, treatment)]
     if early.read:
-        row = summarize(early.reached, [metric], rng).iloc[0]
-        interval = f" (95% interval from {amount(metric, row['low'])} to {amount(metric, row['high'])})"
+        row = summarize(early.reached, [metric]).iloc[0]
+        low, high = amount(metric, row["median_low"]), amount(metric, row["median_high"])
+        interval = "" if math.isnan(row["median_low"]) else f" (95% interval from {low} to {high})"
         lines.append(
             f"With {early.read} stopped ones at the last epoch that they reached, {treatment} wins {row['wins']:.0%} "
-            f"of {row['comparisons']}, with a median gap of {amount(metric, row['median'])} and a mean of "
-            f"{amount(metric, row['mean'])}{interval if math.isfinite(row['low']) else ''}; these gaps are not final."
+            f"of {row['comparisons']}, with a median gap of {amount(metric, row['median'])}{interval} and a mean of "
+            f"{amount(metric, row['mean'])}; these gaps are not final."
         )
     bounds = early.bounds(metric)
     lines.append(
@@ -130,21 +121,47 @@ def _between(metric: str, low: float, high: float) -> str:
     return f"of {amount(metric, low)} at least" if math.isfinite(low) else "of any size"
 
 
+def _mean(row: pd.Series[Any]) -> str:
+    if math.isnan(row["mean"]):
+        return ""
+    which = "the mean of the finite gaps" if math.isinf(row["max"] - row["min"]) else "the mean"
+    return f", {which} {amount(row['metric'], row['mean'])}"
+
+
+def _told(row: pd.Series[Any], early: Stopping, treatment: str, baseline: str, counts: str) -> list[str]:
+    """Which arm is better in the median comparison, if that can be told, and what this does not say."""
+    sign = better(row["median_low"], row["median_high"], row["p"])
+    if not sign:
+        return ["The interval includes 0: these comparisons do not tell which arm is better in the median comparison."]
+    ahead, behind = (treatment, baseline) if sign > 0 else (baseline, treatment)
+    extreme = f"below the worst of these, {amount(row['metric'], row['min'])}"
+    if sign < 0:
+        extreme = f"above the best of these, {amount(row['metric'], row['max'])}"
+    claim = f"In the median comparison, {ahead} is better than {behind}."
+    if early.stopped:
+        claim = _among_finished(early, ahead, behind, early.settles(row["metric"], sign))
+    lines = [
+        claim,
+        f"The median says nothing of rare large gaps: {counts} do not rule out that up to {unseen(row['units']):.0%} "
+        f"of such gaps lie {extreme} (95% bound).",
+    ]
+    if sign * row["mean"] < 0:
+        lines.append(f"The mean gap has the other sign: a few large gaps in favour of {behind} outweigh the rest.")
+    return lines
+
+
 def _how_sure(row: pd.Series[Any], improved: tuple[float, float, float], treatment: str, counts: str) -> str:
-    if row["units"] < ENOUGH:
-        least = 2.0 ** (1 - row["units"])
-        return f"A signed-rank test cannot tell from {counts}: whatever their gaps, its p is {least:.3g} at least."
     share, low, high = improved
     p = p_value(row["p"])
     return (
-        f"Wilcoxon's signed-rank test over {counts}, taken alone, has p {p if p.startswith('<') else f'= {p}'}; the "
+        f"The sign test over {counts}, taken alone, has p {p if p.startswith('<') else f'= {p}'}; the "
         f"probability that {treatment} does better is {share:.0%} (95% interval from {low:.0%} to {high:.0%})."
     )
 
 
-def _by_study(frame: pd.DataFrame, metric: str, rng: np.random.Generator, treatment: str) -> str:
-    rows = summarize(frame, [metric], rng, [STUDY]).to_dict("records")
-    told = [better(row["low"], row["high"], row["p_holm"], row["wins"]) for row in rows]
+def _by_study(frame: pd.DataFrame, metric: str, treatment: str) -> str:
+    rows = summarize(frame, [metric], [STUDY]).to_dict("records")
+    told = [better(row["median_low"], row["median_high"], row["p_holm"]) for row in rows]
     return (
         f"Study by study, with p corrected by Holm for {len(rows)} studies, {treatment} is better in {told.count(1)}, "
         f"worse in {told.count(-1)}, and not told apart in {told.count(0)}."

@@ -147,8 +147,6 @@ def _epochs(trial_ids: list[str], epochs: int, rng: np.random.Generator) -> pd.D
 
 def read(folder: Path) -> dict[str, float]:
     """Load, pair and summarize the study in ``folder``: the seconds of each."""
-    import numpy as np
-
     from analysis.gaps import summarize
     from analysis.load import load
     from analysis.pairs import pair
@@ -158,7 +156,7 @@ def read(folder: Path) -> dict[str, float]:
     times.append(perf_counter())
     pairs = pair(study)
     times.append(perf_counter())
-    summarize(pairs.frame, METRICS, np.random.default_rng(0))
+    summarize(pairs.frame, METRICS)
     times.append(perf_counter())
     seconds = [end - begin for begin, end in pairwise(times)]
     return {**dict(zip(("load", "pair", "summarize"), seconds, strict=True)), "comparisons": len(pairs.frame)}

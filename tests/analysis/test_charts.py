@@ -137,6 +137,17 @@ def test_points_hold_settings_and_groups(frame):
     assert described(unset, ["a", "b"]) == ["b 1", "a x, b 0.25"]
 
 
+def test_forests_draw_what_is_infinite_up_to_the_edge_and_mark_what_chance_reaches():
+    rows = pd.DataFrame({"label": ["a", "b"], "value": [1.0, -math.inf], "low": [-math.inf] * 2, "high": [3.0, 2.0]})
+    rows = rows.assign(said=["one", "−∞"])
+    chart = check(forest_chart(rows, "id", "Title", "value", "About."))
+    assert chart.data[["value", "low", "high"]].to_numpy().tolist() == [[1, 0, 3], [0, 0, 2]]
+    assert chart.alt == "About. a: one; b: −∞."
+    chart = check(forest_chart(rows.assign(chance=[0.5, 1.5]), "id", "Title", "value", "About."))
+    assert [key.name for key in chart.legend] == ["with 95% interval", "what it reaches by chance"]
+    assert "chance" in [layer["encoding"]["x"].get("field") for layer in chart.spec["layer"]]
+
+
 def test_forests_tell_their_values():
     rows = pd.DataFrame({"label": ["a", "b"], "value": [1.0, 2.0], "low": [0.5, math.nan], "high": [2.0, math.nan]})
     rows["said"] = ["one", "two"]

@@ -1,7 +1,6 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from analysis.confirmation_claims import claims
@@ -16,10 +15,8 @@ from analysis.confirmations import (
 )
 from analysis.load import load
 
-HELD = (0.0, 0.05, 0.1)
-LOST = (-0.1, 0.0, 0.1)
-T2 = 4.302653
-"""Student's t of 2 degrees of freedom."""
+HELD = (0.0, 0.04, 0.04, 0.06, 0.06, 0.1)
+LOST = (-0.1, -0.05, 0.0, 0.0, 0.05, 0.1)
 
 
 def test_searched_and_confirmed_gaps(search, confirm):
@@ -27,20 +24,21 @@ def test_searched_and_confirmed_gaps(search, confirm):
     (confirmation,) = confirmations(search)
     frame = confirmed(load(search), confirmation, "validation_accuracy")
     assert list(frame) == [
-        *("configuration", "optimizer.lr", "searched", "roles", "runs", "seeds", "mean", "low", "high"),
+        *("configuration", "optimizer.lr", "searched", "roles", "runs", "seeds"),
+        *("median", "median_low", "median_high"),
         *("excludes_zero", "behind", "tuned_seeds", "tuned", "tuned_low", "tuned_high"),
     ]
     assert frame["configuration"].tolist() == ["aaaaaaaa", "bbbbbbbb"]
     assert frame["optimizer.lr"].tolist() == [0.1, 0.2]
     assert frame["searched"].tolist() == pytest.approx([0.2, 0.1])
-    assert frame["seeds"].tolist() == [3, 3]
-    assert frame["mean"].tolist() == pytest.approx([0.05, 0])
-    half = T2 * 0.05 / math.sqrt(3)
-    assert frame["high"].tolist() == pytest.approx([0.05 + half, 2 * half], abs=1e-6)
+    assert frame["seeds"].tolist() == [6, 6]
+    assert frame["median"].tolist() == pytest.approx([0.05, 0])
+    assert frame["median_low"].tolist() == pytest.approx([0, -0.1])
+    assert frame["median_high"].tolist() == pytest.approx([0.1, 0.1])
     assert frame["excludes_zero"].tolist() == [False, False]
 
 
-@pytest.mark.parametrize(("gaps", "excludes"), [((0.1, 0.11, 0.12), True), ((-0.1, -0.11, -0.12), True), (HELD, False)])
+@pytest.mark.parametrize(("gaps", "excludes"), [((0.1,) * 6, True), ((-0.1,) * 6, True), (HELD, False)])
 def test_an_interval_leaves_out_zero_on_either_side(search, confirm, gaps, excludes):
     frame = confirmed(load(search), load(confirm(aaaaaaaa=gaps)), "validation_accuracy")
     assert frame["excludes_zero"].tolist() == [excludes]
@@ -49,7 +47,7 @@ def test_an_interval_leaves_out_zero_on_either_side(search, confirm, gaps, exclu
 def test_another_metric_than_the_searched_one_comes_from_the_tables(search, confirm):
     confirmation = load(confirm(aaaaaaaa=HELD))
     row = confirmed(load(search), confirmation, "test_accuracy").iloc[0]
-    assert (row["searched"], row["mean"]) == pytest.approx((0.2, 0.04))
+    assert (row["searched"], row["median"]) == pytest.approx((0.2, 0.04))
     assert math.isnan(confirmed(None, confirmation, "test_accuracy").iloc[0]["searched"])
     assert confirmed(None, confirmation, "validation_accuracy").iloc[0]["searched"] == 0.2
 
@@ -83,7 +81,7 @@ def test_a_confirmation_that_cannot_be_read_says_why(search, confirm):
     assert sorted(study.name for study in found) == ["top-2", "zzz"]
     (damaged,) = [study for study in found if study.damage]
     assert "zzz/study.sqlite cannot be read" in damaged.damage[0]
-    assert claims(load(search), found, "validation_accuracy")[0].startswith("Confirmed on 3 fresh seeds")
+    assert claims(load(search), found, "validation_accuracy")[0].startswith("Confirmed on 6 fresh seeds")
 
 
 @pytest.mark.parametrize("confirms", [3, [], {}, {"configurations": 3}, {"configurations": {"a": 3}}])
@@ -109,9 +107,9 @@ def test_the_metric_that_chose(search, confirm, metric, chosen):
 
 
 ROLES = {"aaaaaaaa": [WINNER], "bbbbbbbb": [BEST["baseline"]], "cccccccc": [BEST["treatment"]]}
-A = [(0.50, 0.88), (0.52, 0.90), (0.48, 0.86)]
-B = [(0.90, 0.80), (0.92, 0.80), (0.91, 0.80)]
-C = [(0.80, 0.90), (0.80, 0.91), (0.80, 0.89)]
+A = [(0.50, 0.88), (0.52, 0.90), (0.48, 0.86)] * 2
+B = [(0.90, 0.80), (0.92, 0.80), (0.91, 0.80)] * 2
+C = [(0.80, 0.90), (0.80, 0.91), (0.80, 0.89)] * 2
 
 
 def test_what_is_best_for_either_arm_is_compared_seed_by_seed(untuned, confirm_arms):
@@ -119,19 +117,19 @@ def test_what_is_best_for_either_arm_is_compared_seed_by_seed(untuned, confirm_a
     assert confirms_tuned(confirmation)
     frame = confirmed(load(untuned), confirmation, "validation_accuracy").set_index("configuration")
     assert frame["roles"].tolist() == [(WINNER,), ("best baseline",), ("best treatment",)]
-    assert frame["mean"].tolist() == pytest.approx([0.38, -0.11, 0.1])
-    assert frame["behind"].tolist() == pytest.approx([0.41, 0, 0.11])
-    assert frame["tuned_seeds"].tolist() == [3, 3, 3]
-    tuned = np.array([0.0, -0.01, -0.02])  # 0.90 - 0.90, 0.91 - 0.92, 0.89 - 0.91
-    assert frame["tuned"].tolist() == pytest.approx([tuned.mean()] * 3)
-    half = T2 * tuned.std(ddof=1) / math.sqrt(3)
-    assert frame["tuned_low"].tolist() == pytest.approx([tuned.mean() - half] * 3, abs=1e-6)
+    assert frame["median"].tolist() == pytest.approx([0.38, -0.11, 0.1])
+    assert frame["behind"].tolist() == pytest.approx([0.4, 0, 0.11])
+    assert frame["tuned_seeds"].tolist() == [6, 6, 6]
+    # Each twice: 0.90 - 0.90, 0.91 - 0.92, 0.89 - 0.91.
+    assert frame["tuned"].tolist() == pytest.approx([-0.01] * 3)
+    assert frame["tuned_low"].tolist() == pytest.approx([-0.02] * 3)
+    assert frame["tuned_high"].tolist() == pytest.approx([0] * 3)
     worst = confirmed(load(untuned), confirmation, "test_mean_loss").set_index("configuration")
-    assert worst["behind"]["aaaaaaaa"] == pytest.approx(0.41)  # a larger loss is behind, too
+    assert worst["behind"]["aaaaaaaa"] == pytest.approx(0.4)  # a larger loss is behind, too
 
 
 def test_a_seed_that_only_one_of_the_two_has_is_no_pair(untuned, confirm_arms):
-    confirmation = load(confirm_arms(ROLES, aaaaaaaa=A, bbbbbbbb=[B[0], None, B[2]], cccccccc=[*C[:2], None]))
+    confirmation = load(confirm_arms(ROLES, aaaaaaaa=A[:3], bbbbbbbb=[B[0], None, B[2]], cccccccc=[*C[:2], None]))
     frame = confirmed(load(untuned), confirmation, "validation_accuracy")
     assert frame["runs"].tolist() == [3, 3, 3]
     assert frame["seeds"].tolist() == [3, 2, 2]

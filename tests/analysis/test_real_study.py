@@ -31,14 +31,15 @@ def test_filtering_loses_accuracy_and_lowers_the_worst_loss(study):
     summary = found.summary.set_index("metric")
     accuracy = study.epochs.query("epoch == 20").pivot(index="trial_id", columns="arm", values="test_accuracy")
     gaps = accuracy["filtered"] - accuracy["archetype"]
+    averages = gaps.groupby(study.trials.set_index("trial_id")["configuration"]).mean()  # 24, on two seeds each
     assert summary.loc["test_accuracy", "wins"] == ((gaps > 0).sum() + (gaps == 0).sum() / 2) / 48 < 0.2
-    assert summary.loc["test_accuracy", "median"] == pytest.approx(gaps.median()) == pytest.approx(-0.0295)
-    assert summary.loc["test_worst_loss", "low"] > 0
+    assert summary.loc["test_accuracy", "median"] == pytest.approx(averages.median()) == pytest.approx(-0.02025)
+    assert summary.loc["test_worst_loss", "median_low"] > 0
     assert "beats archetype in 3 of 48 comparisons and ties in 7" in found.verdict[0]
 
 
 def test_the_choice_of_samples_matters(study):
-    assert answer(study, ["test_accuracy"], against="random").summary["median"].item() == pytest.approx(0.024)
+    assert answer(study, ["test_accuracy"], against="random").summary["median"].item() == pytest.approx(0.02875)
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -7,7 +6,6 @@ import pytest
 from comparisons import frame_of, rates
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from analysis.database import TableError
 from analysis.statistics import (
@@ -19,17 +17,14 @@ from analysis.statistics import (
     holm,
     improvement,
     interval,
+    median,
+    sign_test,
     units,
-    wilcoxon,
+    unseen,
 )
 
 FINITE = st.floats(-100, 100, allow_subnormal=False)
 TIED = st.integers(-4, 4).map(float)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def test_seeds_splits_and_studies_make_no_configuration():
@@ -52,146 +47,88 @@ def test_units_are_averages_of_configurations_or_the_seeds_of_one():
     assert units(np.zeros(0), []).tolist() == []
 
 
-@pytest.mark.parametrize("size", [3, 20, 21, 201])
-def test_an_interval_of_equal_gaps_is_that_gap(size, rng):
-    assert interval(np.full(size, 0.2), rng) == (0.2, 0.2)
+def test_the_average_of_a_configuration_is_infinite_with_the_sign_of_most_of_its_lost_seeds():
+    inf = math.inf
+    values = np.array([1.0, -inf, 3.0, inf, -inf, 5.0, inf, -inf, -inf, 2.0])
+    assert units(values, [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]).tolist() == [-inf, inf, 0.0, -inf, 2.0]
+    assert units(np.array([1.0, -inf]), [7, 7]).tolist() == [1.0, -inf]
 
 
-@pytest.mark.parametrize("size", [21, 201])
-def test_an_interval_of_gaps_whose_squares_vanish_is_their_mean(size, rng):
-    low, high = interval(np.array([1e-300] + [0.0] * (size - 1)), rng)
-    assert 0 <= low <= high <= 1e-300
-
-
-def test_an_interval_needs_three_gaps(rng):
-    assert all(map(math.isnan, interval(np.array([0.1, 0.2]), rng)))
-    assert all(map(math.isfinite, interval(np.array([0.1, 0.2, 0.3]), rng)))
+def test_averages_that_differ_by_rounding_alone_are_equal():
+    assert units(np.array([0.3, -0.1, -0.2, 1.0]), [0, 0, 0, 1]).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(
-    ("gaps", "mean", "half"),
+    ("values", "middle"),
     [
-        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),  # variance 1; t of 2 degrees of freedom
-        ([0.0, 1.0] * 10, 0.5, 2.093024 * math.sqrt(1 / 76)),  # variance 5/19, over 20 gaps; t of 19
+        ([3.0, 1.0, 2.0], 2.0),
+        ([4.0, 1.0, 2.0, 8.0], 3.0),
+        ([-math.inf, 1.0, math.inf], 1.0),
+        ([-math.inf, -math.inf, 1.0, 1.0], -math.inf),
+        ([-math.inf, -math.inf, -math.inf, 1.0], -math.inf),
+        ([-math.inf, math.inf], 0.0),
     ],
 )
-def test_an_interval_of_up_to_twenty_gaps_is_students_t_and_needs_no_draws(gaps, mean, half, rng):
-    before = rng.bit_generator.state
-    assert interval(np.array(gaps), rng) == pytest.approx((mean - half, mean + half), abs=1e-6)
-    assert rng.bit_generator.state == before
+def test_the_median_counts_infinite_gaps(values, middle):
+    assert median(np.array(values)) == middle
 
 
-def test_an_interval_of_more_gaps_is_a_bootstrap_that_its_generator_decides():
-    gaps = np.random.default_rng(9).normal(size=21)
-    first, again = (interval(gaps, np.random.default_rng(5)) for _ in range(2))
-    assert first == again
-    assert first != interval(gaps, np.random.default_rng(6))
-    # A bootstrap's spread is that of the gaps as they are (divided by n), for which a normal curve holds roughly.
-    half = 1.96 * gaps.std() / math.sqrt(21)
-    assert first == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.1 * half)
-    # It is not Student's t (20 degrees of freedom: 2.085963), which is the same on both sides of the mean.
-    assert first[1] - first[0] < 2 * 2.085963 * gaps.std(ddof=1) / math.sqrt(21)
-    assert gaps.mean() - first[0] != pytest.approx(first[1] - gaps.mean(), rel=1e-6)
+def test_nothing_has_no_median():
+    assert math.isnan(median(np.zeros(0)))
 
 
 @pytest.mark.parametrize(
-    "draw",
-    [
-        lambda rng, n: rng.normal(size=n),
-        lambda rng, n: rng.exponential(size=n),
-        lambda rng, n: rng.lognormal(size=n),
-        lambda rng, n: (rng.random(n) < 0.8).astype(float),
-    ],
-    ids=["normal", "exponential", "log-normal", "two values"],
+    ("size", "place"),
+    # Of tables of the sign test: 0 of 6, 1 of 9 to 11, 5 of 20 and 17 of 50 may lie on the far side.
+    [(6, 1), (8, 1), (9, 2), (10, 2), (11, 2), (20, 6), (21, 6), (50, 18)],
 )
-def test_an_interval_of_very_many_gaps_is_the_bootstraps_without_its_draws(draw, rng):
-    gaps = draw(np.random.default_rng(4), 400)
-    before = rng.bit_generator.state
-    low, high = interval(gaps, rng)
-    assert rng.bit_generator.state == before
-    drawn = stats.bootstrap((gaps,), np.mean, n_resamples=30_000, method="percentile", batch=1000, rng=1)
-    drawn = drawn.confidence_interval
-    error = gaps.std() / 20
-    assert (low - drawn.low) / error == pytest.approx(0, abs=0.06)
-    assert (high - drawn.high) / error == pytest.approx(0, abs=0.06)
+def test_an_interval_of_the_median_is_from_one_gap_to_another(size, place):
+    gaps = np.random.default_rng(0).permutation(np.arange(1.0, size + 1))
+    assert interval(gaps) == (place, size + 1 - place)
 
 
-def test_where_one_outlier_rules_very_many_gaps_the_bootstrap_is_drawn(rng):
-    gaps = np.concatenate([np.linspace(-1, 1, 399), [10_000.0]])
-    low, high = interval(gaps, rng)
-    assert rng.bit_generator.state != np.random.default_rng(0).bit_generator.state
-    # The outlier is drawn 0 times in 37% of resamples, up to 3 times in 98.1%: 3 / 400 of it is the upper end.
-    assert low == pytest.approx(0, abs=0.1)
-    assert high == pytest.approx(75, abs=0.1)
+@pytest.mark.parametrize("size", range(ENOUGH))
+def test_too_few_gaps_have_no_interval(size):
+    assert all(map(math.isnan, interval(np.arange(float(size)))))
 
 
-@pytest.mark.parametrize(("size", "count", "least"), [(5, 400, 370), (40, 100, 86), (300, 2000, 1870)])
-def test_an_interval_covers_the_mean_about_as_often_as_it_says(size, count, least):
-    draws = np.random.default_rng(1)  # a bootstrap of 5 gaps covers the mean 4 times in 5
-    trials = [interval(draws.normal(0.3, 1, size), draws) for _ in range(count)]
-    assert least <= sum(low <= 0.3 <= high for low, high in trials) < count
+def test_an_interval_ends_nowhere_where_too_many_lost_by_their_outcome():
+    low, high = interval(np.array([-math.inf, -math.inf, *range(1, 9)]))
+    assert (low, high) == (-math.inf, 7)
+    assert interval(np.array([-math.inf, *range(1, 10)])) == (1, 8)
 
 
-def signs(values):
-    """The p of the signed-rank test by counting every choice of signs."""
-    ranks = stats.rankdata(np.abs(values)) * (np.asarray(values) != 0)
-    mine = ranks @ np.sign(values)
-    every = [ranks @ np.array(choice) for choice in itertools.product((-1, 1), repeat=len(values))]
-    return np.mean(np.abs(every) >= abs(mine) - 1e-9)
+@given(st.lists(st.one_of(TIED, FINITE, st.just(math.inf)), max_size=60))
+def test_the_sign_test_says_what_the_interval_says(values):
+    values = np.array(values, dtype="float64")
+    low, high = interval(values)
+    assert (sign_test(values) < 0.05) == (low > 0 or high < 0)
 
 
 @pytest.mark.parametrize(
     ("values", "p"),
     [
-        ([1.0, 2.0, 3.0], 2 / 8),
-        ([1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),  # of 5 no two-sided test says more
-        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2 / 64),
-        ([-1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4 / 64),
-        ([0.0, 0.0, 0.0, 1.0, 2.0, 3.0], 2 / 8),  # ties are no evidence for either arm
-        ([0.0, 0.0, 0.0], 1.0),
-        ([1.0, -1.0, 1.0, -1.0], 1.0),
-        ([0.3, 0.1 + 0.2, -0.3], 1.0),  # equal but for rounding: 2 wins of 3 with one rank
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 2 / 128),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, math.inf], 2 / 64),
+        ([-math.inf, 2.0, 3.0, 4.0, 5.0, 6.0], 2 * 7 / 64),
+        ([0.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2 * 7 / 64),  # a tie is no win
+        ([0.0] * 6, 1.0),
     ],
 )
-def test_the_signed_rank_test_of_a_few_gaps(values, p):
-    assert wilcoxon(np.array(values)) == pytest.approx(p)
+def test_the_sign_test_of_a_few_gaps(values, p):
+    assert sign_test(np.array(values)) == pytest.approx(p)
+    assert sign_test(-np.array(values)) == pytest.approx(p)
 
 
-def test_the_signed_rank_test_needs_three_gaps():
-    assert math.isnan(wilcoxon(np.array([])))
-    assert math.isnan(wilcoxon(np.array([1.0, 2.0])))
+@pytest.mark.parametrize("size", range(ENOUGH))
+def test_too_few_gaps_have_no_test(size):
+    assert math.isnan(sign_test(np.arange(1.0, size + 1)))
 
 
-def test_from_enough_gaps_on_the_signed_rank_test_can_tell():
-    assert wilcoxon(np.arange(1.0, ENOUGH)) >= 0.05 > wilcoxon(np.arange(1.0, ENOUGH + 1))
-
-
-@given(st.lists(TIED, min_size=3, max_size=9))
-def test_the_signed_rank_test_is_exact_with_ties_and_zeros(values):
-    assert wilcoxon(np.array(values)) == pytest.approx(signs(values))
-
-
-@given(st.lists(st.one_of(TIED, FINITE), min_size=3, max_size=60), st.randoms(use_true_random=False))
-def test_the_signed_rank_test_knows_neither_order_nor_arm_nor_unit(values, random):
-    p = wilcoxon(np.array(values))
-    assert 0 < p <= 1
-    shuffled = random.sample(values, len(values))
-    assert wilcoxon(np.array(shuffled)) == pytest.approx(p)
-    assert wilcoxon(-np.array(values)) == pytest.approx(p)
-    assert wilcoxon(4 * np.array(values)) == pytest.approx(p)
-
-
-@pytest.mark.parametrize("size", [30, 50, 51, 200])
-def test_the_signed_rank_test_is_scipys_without_ties(size):
-    values = np.random.default_rng(size).normal(0.2, 1, size)
-    assert wilcoxon(values) == pytest.approx(stats.wilcoxon(values).pvalue, rel=1e-9)
-
-
-def test_the_normal_limit_takes_over_without_a_step():
-    values = np.round(np.random.default_rng(3).normal(0.3, 1, 51), 1)
-    assert wilcoxon(values[:50]) == pytest.approx(
-        stats.wilcoxon(values[:50], zero_method="pratt", method="asymptotic").pvalue, rel=0.05
-    )
+def test_what_none_of_n_has_shown_may_be_about_three_in_n():
+    assert unseen(10) == pytest.approx(0.2589, abs=1e-4)
+    assert unseen(100) == pytest.approx(0.03, abs=1e-3)
+    assert math.isnan(unseen(0))
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_steps_back():
@@ -215,53 +152,43 @@ def test_holm_lies_between_the_p_values_and_bonferronis_and_keeps_their_order(p)
     assert (np.diff(corrected[known][order]) >= 0).all()
 
 
-def test_the_probability_of_improvement_is_of_configurations(rng):
+def test_the_probability_of_improvement_is_of_configurations():
     # Shares won: 1 of 2 with a tie is 0.75, 0 of 1 is 0, 1 of 1 is 1.
     frame = frame_of((0.5, 0.6), (0.5, 0.5), (0.5, 0.4), (0.5, 0.9), configs=rates(0.1, 0.1, 0.2, 0.3))
-    share, low, high = improvement(frame, "test_accuracy", rng)
+    share, low, high = improvement(frame, "test_accuracy")
     assert share == pytest.approx(1.75 / 3)
     assert 0 < low < share < high < 1
 
 
-def test_the_probability_of_improvement_of_one_configuration_is_of_its_seeds(rng):
-    share, low, high = improvement(frame_of((0.5, 0.6), (0.5, 0.7), (0.5, 0.4)), "test_accuracy", rng)
-    # Wilson's interval of 2 of 3: (2 + 1.9207) / (3 + 3.8415) give or take 1.95996 / (3 + 3.8415) √(2/3 + 0.96037).
-    half = 1.959964 / 6.841459 * math.sqrt(2 / 3 + 3.841459 / 4)
-    assert (share, low, high) == pytest.approx(
-        (2 / 3, 3.920729 / 6.841459 - half, 3.920729 / 6.841459 + half), abs=1e-6
-    )
+def test_the_probability_of_improvement_of_one_configuration_is_of_its_seeds():
+    share, low, high = improvement(frame_of((0.5, 0.6), (0.5, 0.7), (0.5, 0.4)), "test_accuracy")
+    # Clopper and Pearson's: from the share with P(2 or 3 of 3) = 0.025 to the one with P(3 of 3) = 0.975.
+    assert 3 * low**2 - 2 * low**3 == pytest.approx(0.025)
+    assert (share, high) == pytest.approx((2 / 3, 0.975 ** (1 / 3)))
 
 
-@pytest.mark.parametrize("size", [6, 40])
-def test_always_winning_is_no_certainty(size, rng):
+@pytest.mark.parametrize("size", [1, 6, 40])
+def test_always_winning_is_no_certainty(size):
     frame = frame_of(*[(0.5, 0.6)] * size, configs=rates(*range(size)))
-    share, low, high = improvement(frame, "test_accuracy", rng)
+    share, low, high = improvement(frame, "test_accuracy")
     assert (share, high) == (1, 1)
-    assert low == pytest.approx(size / (size + 1.959964**2))  # Wilson's lower end
+    assert low == pytest.approx(0.025 ** (1 / size))
 
 
-def test_many_configurations_are_resampled(rng):
-    wins = np.random.default_rng(2).random(100) < 0.7
-    frame = frame_of(*[(0.5, 0.6 if won else 0.4) for won in wins], configs=rates(*range(100)))
-    share, low, high = improvement(frame, "test_accuracy", rng)
-    assert share == wins.mean()
-    half = 1.96 * math.sqrt(share * (1 - share) / 100)
-    assert (low, high) == pytest.approx((share - half, share + half), abs=0.02)
+def test_a_comparison_lost_by_its_outcome_is_no_improvement():
+    frame = frame_of((0.5, 0.6), (0.5, 0.6), (0.5, 0.6)).assign(**{"gap/test_accuracy": [-math.inf, 0.1, math.inf]})
+    assert improvement(frame, "test_accuracy")[0] == pytest.approx(2 / 3)
 
 
-def test_the_probability_of_improvement_of_too_few(rng):
-    assert all(map(math.isnan, improvement(frame_of(), "test_accuracy", rng)))
-    share, low, high = improvement(frame_of((0.5, 0.6), (0.5, 0.5)), "test_accuracy", rng)
-    assert share == 0.75
-    assert math.isnan(low)
-    assert math.isnan(high)
+def test_the_probability_of_improvement_of_nothing():
+    assert all(map(math.isnan, improvement(frame_of(), "test_accuracy")))
 
 
-def test_a_metric_without_a_gap_is_named(rng):
+def test_a_metric_without_a_gap_is_named():
     with pytest.raises(TableError, match="'steps' has no gap; metrics that have one: train_accuracy"):
-        improvement(frame_of((0.5, 0.6)), "steps", rng)
+        improvement(frame_of((0.5, 0.6)), "steps")
     with pytest.raises(TableError, match="'epoch' has no gap"):
-        evidence(frame_of((0.5, 0.6)), ["test_accuracy", "epoch"], rng)
+        evidence(frame_of((0.5, 0.6)), ["test_accuracy", "epoch"])
 
 
 ACCURACIES = st.sampled_from([0.1, 0.3, 0.4, 0.5, 0.6, 0.7])
@@ -275,11 +202,12 @@ def made(comparisons):
 @given(COMPARISONS)
 def test_swapping_the_arms_negates_the_evidence(comparisons):
     metrics = ["test_accuracy", "test_worst_loss", "cumulative_seconds"]
-    rows = evidence(made(comparisons), metrics, np.random.default_rng(0))
-    other = evidence(made([(b, a, rate) for a, b, rate in comparisons]), metrics, np.random.default_rng(0))
+    rows = evidence(made(comparisons), metrics)
+    other = evidence(made([(b, a, rate) for a, b, rate in comparisons]), metrics)
     same = ["metric", "comparisons", "units", "seeds", "p", "p_holm"]
     pd.testing.assert_frame_equal(rows[same], other[same])
-    swapped = {"mean": -other["mean"], "low": -other["high"], "high": -other["low"]}
+    swapped = {"mean": -other["mean"], "median": -other["median"]}
+    swapped |= {"median_low": -other["median_high"], "median_high": -other["median_low"]}
     swapped |= {"improvement": 1 - other["improvement"], "improvement_low": 1 - other["improvement_high"]}
     for name, values in swapped.items():
         assert rows[name].to_numpy() == pytest.approx(values.to_numpy(), abs=1e-9, nan_ok=True)
@@ -291,17 +219,17 @@ def test_swapping_the_arms_negates_the_evidence(comparisons):
 def test_the_order_of_comparisons_says_nothing(comparisons, random):
     frame = made(comparisons)
     order = random.sample(range(len(frame)), len(frame))
-    rows = [evidence(f, ["test_accuracy"], np.random.default_rng(0)) for f in (frame, frame.iloc[order])]
+    rows = [evidence(f, ["test_accuracy"]) for f in (frame, frame.iloc[order])]
     pd.testing.assert_frame_equal(*rows)
 
 
-def test_the_evidence_of_six_configurations(rng):
+def test_the_evidence_of_six_configurations():
     gaps = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
     frame = frame_of(*[(0.5, 0.5 + gap) for gap in gaps], configs=rates(*gaps))
-    row = evidence(frame, ["test_accuracy"], rng).iloc[0]
+    row = evidence(frame, ["test_accuracy"]).iloc[0]
     assert (row["comparisons"], row["units"], row["seeds"]) == (6, 6, 1)
-    assert row["mean"] == pytest.approx(0.035)
-    assert (row["low"], row["high"]) == pytest.approx(interval(np.array(gaps), rng))
+    assert (row["median"], row["mean"]) == pytest.approx((0.035, 0.035))
+    assert (row["median_low"], row["median_high"]) == pytest.approx((0.01, 0.06))
     assert (row["p"], row["p_holm"]) == (2 / 64, 2 / 64)
     assert row["improvement"] == row["improvement_high"] == 1
     assert row["says"] == "better"
@@ -315,48 +243,63 @@ def test_the_evidence_of_six_configurations(rng):
         (2, 5, "too few configurations to tell"),
     ],
 )
-def test_too_few_to_tell(seeds, rate_count, says, rng):
+def test_too_few_to_tell(seeds, rate_count, says):
     frame = frame_of(*[(0.5, 0.6)] * seeds * rate_count, configs=rates(*range(rate_count)) * seeds)
-    row = evidence(frame, ["test_accuracy"], rng).iloc[0]
+    row = evidence(frame, ["test_accuracy"]).iloc[0]
     assert (row["seeds"], row["says"]) == (seeds, says)
 
 
-def test_a_family_of_tests_needs_more_to_tell(rng):
+def test_a_family_of_tests_needs_more_to_tell():
     # Six that agree have a p of 1/32, which Holm doubles for two metrics; seven have 1/64.
     metrics = ["test_accuracy", "test_mean_loss"]
-    six = evidence(frame_of(*[(0.5, 0.6)] * 6), metrics, rng)
+    six = evidence(frame_of(*[(0.5, 0.6)] * 6), metrics)
     assert six["p_holm"].tolist() == [1 / 16, 1 / 16]
     assert six["says"].tolist() == ["too few seeds to tell"] * 2
-    seven = evidence(frame_of(*[(0.5, 0.6)] * 7), [*metrics, "cumulative_seconds"], rng)
+    seven = evidence(frame_of(*[(0.5, 0.6)] * 7), [*metrics, "cumulative_seconds"])
     assert seven["p_holm"].tolist()[:2] == [1 / 32, 1 / 32]  # nobody measured time: it is no test
     assert seven["says"].tolist() == ["better", "better", "not measured"]
 
 
-def test_evidence_of_nothing(rng):
-    row = evidence(frame_of(), ["test_accuracy"], rng).iloc[0]
+def test_evidence_of_nothing():
+    row = evidence(frame_of(), ["test_accuracy"]).iloc[0]
     assert (row["comparisons"], row["units"], row["says"]) == (0, 0, "not measured")
-    assert row[["seeds", "mean", "low", "high", "p", "p_holm", "improvement"]].isna().all()
-    assert evidence(frame_of(), [], rng).empty
+    assert row[["seeds", "mean", "median", "median_low", "median_high", "p", "p_holm", "improvement"]].isna().all()
+    assert evidence(frame_of(), []).empty
 
 
-def test_all_ties_are_not_told_apart(rng):
-    row = evidence(frame_of(*[(0.5, 0.5)] * 10), ["test_accuracy"], rng).iloc[0]
+def test_all_ties_are_not_told_apart():
+    row = evidence(frame_of(*[(0.5, 0.5)] * 10), ["test_accuracy"]).iloc[0]
     assert (row["p"], row["improvement"], row["says"]) == (1, 0.5, "not told apart")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "share", "told"),
+    ("low", "high", "p", "told"),
     [
-        (0.1, 0.2, 0.01, 0.9, 1),
-        (-0.2, -0.1, 0.01, 0.1, -1),
-        (0.1, 0.2, 0.05, 0.9, 0),  # the test does not tell
-        (-0.1, 0.2, 0.01, 0.9, 0),  # the interval does not
-        (0.1, 0.2, 0.01, 0.3, 0),  # a few large wins and many losses
-        (math.nan, math.nan, math.nan, 1.0, 0),
+        (0.1, 0.2, 0.01, 1),
+        (0.1, math.inf, 0.01, 1),
+        (-0.2, -0.1, 0.01, -1),
+        (-math.inf, -0.1, 0.01, -1),
+        (0.1, 0.2, 0.05, 0),  # the corrected test does not tell
+        (-0.1, 0.2, 0.01, 0),  # the interval does not
+        (math.nan, math.nan, math.nan, 0),
     ],
 )
-def test_it_takes_interval_test_and_share_to_tell(low, high, p, share, told):
-    assert better(low, high, p, share) == told
+def test_it_takes_interval_and_test_to_tell(low, high, p, told):
+    assert better(low, high, p) == told
+
+
+def test_diverged_treatments_are_losses_in_the_evidence():
+    """Half of the treatments are lost, and all others win: the median is no win, though every measured gap is one."""
+    frame = frame_of(*[(0.5, 0.6)] * 20)
+    frame.loc[:9, "gap/test_accuracy"] = -math.inf
+    row = evidence(frame, ["test_accuracy"]).iloc[0]
+    assert (row["comparisons"], row["improvement"], row["says"]) == (20, 0.5, "not told apart")
+    assert (row["median_low"], row["median_high"]) == (-math.inf, pytest.approx(0.1))
+    assert row["mean"] == pytest.approx(0.1)
+    frame["gap/test_accuracy"] = -math.inf
+    row = evidence(frame, ["test_accuracy"]).iloc[0]
+    assert (row["median"], row["says"]) == (-math.inf, "worse")
+    assert math.isnan(row["mean"])
 
 
 def test_gaps_are_floats():
