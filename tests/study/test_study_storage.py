@@ -51,6 +51,7 @@ def test_ids_too_long_for_a_folder_get_folders_of_their_own(small: Build, tmp_pa
         trained(root, TRIAL)
     assert len({root.parent.local for root in roots}) == 4
     assert storage.checkpoint_root(experiment, tmp_path, "x" * 255).parent.below == "x" * 255
+    storage.probe(experiment.model_copy(update={"name": letter * 250}))
 
 
 # -------------------------------------------------------------------------------------------------------------- a probe
