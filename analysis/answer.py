@@ -14,6 +14,7 @@ from analysis.confirmations import confirmations
 from analysis.database import TableError
 from analysis.gaps import summarize
 from analysis.load import Study, config_keys
+from analysis.outcomes import counted_by_arm
 from analysis.pairs import Pairs, pair
 from analysis.stopped import Stopping, stopping
 from analysis.tables import gap_table, to_latex, to_markdown, to_records, to_text
@@ -109,6 +110,7 @@ def written(found: Answer, form: Form) -> str:
     if form == "json":
         pairs = found.pairs
         compared = {"at": pairs.at, "clock": pairs.clock, "dropped": pairs.dropped}
+        compared["without_gap"] = counted_by_arm(pairs.frame)
         rule = {"comparisons": early.stopped, "rule": early.rule.name, "metric": early.rule.metric}
         whole = {"verdict": found.verdict, **compared, "stopped": rule, "gaps": to_records(found.summary)}
         if found.with_stopped is not None:

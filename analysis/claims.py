@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import published
 from analysis.gaps import amount, bins, label, summarize, title
 from analysis.load import Study
+from analysis.outcomes import counted_by_arm
 from analysis.pairs import pair
 from analysis.tables import span
 
@@ -237,6 +238,7 @@ def _unprinted(frame: pd.DataFrame) -> dict[str, tuple[pd.Series[Any], Any]]:
 def _differences(group: pd.DataFrame, claims: pd.DataFrame, details: Sequence[str]) -> list[str]:
     """In words, what a group of comparisons is known to differ in from the published ones."""
     said = ["dataset.name mnist5k, a part of mnist"] if "mnist5k" in set(group["dataset.name"]) else []
+    said += [f"{what} in {count} of {len(group)}" for what, count in counted_by_arm(group).items()]
     for key in details:
         ours = _values(group[key]) if key in group else "not recorded"
         said.append(f"{key} {ours} instead of {_values(claims[key])}")

@@ -63,6 +63,8 @@ def gaps_chart(
     finite = frame[np.isfinite(frame[f"gap/{metric}"])]
     if finite.empty:
         return None
+    if lost := int(np.isinf(frame[f"gap/{metric}"]).sum()):
+        note = f"{note} {lost:,} without a gap, which an arm lost, are not drawn; medians are of the others.".strip()
     factor, unit = scale(metric)
     gaps = finite[f"gap/{metric}"]
     groups = gaps.groupby(bins(finite[by]) if by else pd.Series("all", finite.index), observed=True, sort=True)

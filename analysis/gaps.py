@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.database import TableError
+from analysis.outcomes import WITHOUT_UPDATES, Bools, Floats
 from analysis.pairs import STUDY, varied
 from analysis.statistics import SEEDS, configurations, estimate, gaps_of, holm, median, units
 from trainables.records import BY_NAME
@@ -54,7 +55,9 @@ def summarize(frame: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = (
     Returns:
         A row per group and metric: the group's label under each key of ``by``, ``metric``, ``comparisons``, ``wins``
         (share of gaps above 0, a tie counting half), ``ties``, ``unlearned_wins`` (wins over a baseline that did not
-        learn), what :func:`analysis.statistics.estimate` returns of the units (configurations where some have several
+        learn), ``without_gap`` (comparisons that an arm lost by its outcome), ``untrained`` (those of them whose
+        treatment made too few updates to learn),
+        what :func:`analysis.statistics.estimate` returns of the units (configurations where some have several
         seeds, else comparisons): ``units``, ``median``, ``median_low``, ``median_high``, ``mean`` and ``p``; ``p_holm``
         (corrected by Holm over the groups of one metric; without ``by`` over the metrics), ``min`` and ``max``. Without
         ``by``, a metric that nobody measured has a row of 0 comparisons.
@@ -69,23 +72,22 @@ def summarize(frame: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = (
     named = {name if isinstance(name, tuple) else (name,): place for name, place in places.items()}
     measured = {metric: gaps_of(frame, metric) for metric in metrics}
     learned = frame["baseline_learned"].to_numpy("bool")
+    untrained = (frame["outcome"] == f"treatment {WITHOUT_UPDATES}").to_numpy("bool")
     rows = [
         dict(zip(by, names, strict=True))
         | {"metric": metric}
-        | _statistics(gaps[place], learned[place], drawn_from[place])
+        | _statistics(gaps[place], learned[place], untrained[place], drawn_from[place])
         for names, place in named.items()
         for metric, gaps in measured.items()
     ]
-    none = _statistics(np.zeros(0), np.zeros(0, "bool"), np.zeros(0))
+    none = _statistics(np.zeros(0), np.zeros(0, "bool"), np.zeros(0, "bool"), np.zeros(0))
     table = pd.DataFrame(rows, columns=[*by, "metric", *none])
     families = table.groupby("metric")["p"] if by else table.groupby(np.zeros(len(table)))["p"]
     table["p_holm"] = families.transform(lambda p: holm(p.to_numpy("float64"))).astype("float64")
     return table
 
 
-def _statistics(
-    gaps: np.ndarray[Any, Any], learned: np.ndarray[Any, Any], drawn_from: np.ndarray[Any, Any]
-) -> dict[str, float]:
+def _statistics(gaps: Floats, learned: Bools, untrained: Bools, drawn_from: np.ndarray[Any, Any]) -> dict[str, float]:
     """What :func:`summarize` says of some comparisons in one metric; p_holm is not known yet."""
     known = ~np.isnan(gaps)
     gaps = gaps[known]
@@ -95,6 +97,8 @@ def _statistics(
         "wins": (int(won.sum()) + ties / 2) / n if n else math.nan,
         "ties": ties,
         "unlearned_wins": int((won & ~learned[known]).sum()),
+        "without_gap": int(np.isinf(gaps).sum()),
+        "untrained": int(untrained[known].sum()),
         **estimate(gaps, drawn_from[known]),
         "p_holm": math.nan,
         "min": float(gaps.min()) if n else math.nan,

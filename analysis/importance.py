@@ -36,6 +36,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
 from analysis.gaps import bins, hyperparameters
+from analysis.outcomes import finite_gaps
 from analysis.pairs import STUDY
 from analysis.statistics import Values, configurations, gaps_of
 
@@ -139,7 +140,10 @@ def chance(shuffled: Values) -> Values:
 
 
 def averaged(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The configurations of ``frame`` that have a finite gap, each averaged over its seeds.
+    """The configurations of ``frame`` that have a gap, each averaged over its seeds.
+
+    A comparison that an arm lost has the gap that :func:`analysis.outcomes.finite_gaps` puts there: what makes an arm
+    diverge drives the gap too.
 
     Returns:
         A row per configuration: the hyperparameters that vary, ``gap`` (mean, in the metric's unit) and
@@ -148,13 +152,13 @@ def averaged(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     Raises:
         TableError: ``metric`` has no gap.
     """
-    finite = frame[np.isfinite(gaps_of(frame, metric))].sort_values("trial_id", ignore_index=True)
-    number = configurations(finite)
-    by_number = finite[f"gap/{metric}"].groupby(number.to_numpy(), sort=False)
-    keys = [key for key in hyperparameters(finite) if key != STUDY]
+    known = frame[~np.isnan(gaps_of(frame, metric))].sort_values("trial_id", ignore_index=True)
+    number = configurations(known)
+    by_number = pd.Series(finite_gaps(known, metric)).groupby(number.to_numpy(), sort=False)
+    keys = [key for key in hyperparameters(known) if key != STUDY]
     # Rounded, so that gaps which differ by rounding errors alone are equal.
     gap, comparisons = by_number.mean().round(12).to_numpy(), by_number.size().to_numpy()
-    return finite.loc[~number.duplicated(), keys].reset_index(drop=True).assign(gap=gap, comparisons=comparisons)
+    return known.loc[~number.duplicated(), keys].reset_index(drop=True).assign(gap=gap, comparisons=comparisons)
 
 
 def _ped_anova(groups: pd.DataFrame, gaps: Values, orders: Sequence[Any]) -> Values:

@@ -90,6 +90,8 @@ def finite_gaps(frame: pd.DataFrame, metric: str) -> Floats:
     finite gap of the frame stands in; where there is none, 0.
     """
     gaps = frame[f"gap/{metric}"].to_numpy("float64")
+    if not np.isinf(gaps).any():
+        return gaps
     finite = gaps[np.isfinite(gaps)]
     ends = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     found = np.where(np.isposinf(gaps), max(ends[1], 0.0), np.where(np.isneginf(gaps), min(ends[0], 0.0), gaps))

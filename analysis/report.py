@@ -19,6 +19,7 @@ from analysis.figures import caption
 from analysis.findings import HEADLINE, Findings, find, named, told
 from analysis.gaps import amount, chooser, label, settings, summarize, title
 from analysis.load import Study
+from analysis.outcomes import counted_by_arm
 from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, noted, plain, render
 from analysis.pairs import SIDES, STUDY, arms, final_rows
 from analysis.published import FOLDER as PUBLISHED
@@ -300,6 +301,8 @@ def _health(found: Findings, confirming: Sequence[Study]) -> Section:
         blocks.append(
             capped(plain("Part of the record is damaged. This was left out:", ["What"], rows, True), MOST_DAMAGE)
         )
+    lost = [[what, f"{number:,}"] for what, number in counted_by_arm(found.frame).items()]
+    blocks += [plain("Comparisons that an arm lost without a gap", ["Why", "Trials"], lost, words=True)] if lost else []
     dropped = [[why, f"{number:,}"] for why, number in found.pairs.dropped.items()]
     left_out = plain("Trials left out", ["Reason", "Trials"], dropped, words=True)
     blocks.append(left_out if dropped else Text("No trial was left out."))

@@ -33,7 +33,9 @@ from analysis.tables import span
 HOW_GAPS = (
     "A gap is the treatment's value minus the baseline's, turned so that positive always means that the treatment is "
     "better; pp are percentage points, fwd-eq forward-equivalents (1 per probed and 3 per trained sample). A tie "
-    "counts as half a win; a baseline is unlearned when its test accuracy is below 1.5 times chance. Intervals are 95% "
+    "counts as half a win; a baseline is unlearned when it diverged or its test accuracy is below 1.5 times chance. A "
+    "comparison in which an arm diverged, ran out of memory or made too few updates to learn has no gap; it counts as "
+    "lost by that arm, by more than any gap (−∞ or +∞), and the mean is of the others. Intervals are 95% "
     "intervals of the median, which hold for gaps of any distribution; fewer than 6 have none. The mean has none: with "
     "so few gaps, none holds where large losses are rare. Where configurations have several seeds, these are averaged "
     "first, and median, interval and mean are of the configurations. Intervals take these as independent, which those "

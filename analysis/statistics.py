@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.database import TableError
+from analysis.outcomes import decided
 from analysis.pairs import STUDY, varied
 from trainables.records import METRICS
 
@@ -186,11 +187,23 @@ def evidence(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         :func:`estimate` returns, ``improvement``, ``improvement_low`` and ``improvement_high`` (see
         :func:`improvement`), ``p_holm`` (corrected over the rows), and ``says``: "better", "worse", "not told apart"
         (of the median, see :func:`better`), "too few seeds to tell" or "too few configurations to tell" where no p_holm
-        could be below 0.05 even if all units agreed, "not measured" without a gap.
+        could be below 0.05 even if all units agreed, "not measured" without a gap. Neither "better" nor "worse" may
+        turn on the comparisons that an arm lost without a gap: where only counting them or only leaving them out says
+        so, ``says`` says that too.
 
     Raises:
         TableError: a metric has no gap.
     """
+    table = _evidence(frame, metrics)
+    lost = decided(frame)
+    if lost.any():
+        measured = _evidence(frame[~lost], metrics)["says"]
+        table["says"] = [_agreed(*says) for says in zip(table["says"], measured, strict=True)]
+    return table
+
+
+def _evidence(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The same, counting what is in ``frame``."""
     drawn_from = configurations(frame)
     rows: list[dict[str, Any]] = []
     several = []
@@ -219,6 +232,17 @@ def _says(row: Mapping[str, Any], tests: int, units: str) -> str:
         return f"too few {units} to tell"
     words = {1: "better", -1: "worse", 0: "not told apart"}
     return words[better(row["median_low"], row["median_high"], row["p_holm"])]
+
+
+def _agreed(counted: str, left_out: str) -> str:
+    """What can be said of a metric, by what is said with the comparisons without a gap and without them."""
+    told = ("better", "worse")
+    if counted == left_out or not {counted, left_out} & {*told}:
+        return counted
+    if counted in told and left_out in told:
+        return f"{counted} if comparisons without a gap are counted, {left_out} if they are left out"
+    how = "counted" if counted in told else "left out"
+    return f"{counted if counted in told else left_out} only if comparisons without a gap are {how}"
 
 
 def _measured(frame: pd.DataFrame, metric: str, drawn_from: pd.Series[int]) -> tuple[Values, np.ndarray[Any, Any]]:

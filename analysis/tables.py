@@ -28,6 +28,8 @@ STATISTICS = {
     "comparisons": "Comparisons",
     "wins": "Won",
     "unlearned_wins": "Won over unlearned",
+    "without_gap": "Without a gap",
+    "untrained": "Treatment without updates",
     "units": "Configurations",
     "median": "Median gap",
     "interval": "95% interval of the median",
@@ -152,7 +154,8 @@ def _last_rows(study: Study, trial_ids: pd.Series[Any]) -> pd.DataFrame:
 def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
     """What :func:`analysis.gaps.summarize` returns, as text with units: a column for each heading.
 
-    The column about unlearned baselines is there only where one has a win over them, and the number of configurations
+    The columns about unlearned baselines, comparisons without a gap and treatments without updates are there only where
+    there are some, and the number of configurations
     only where median, interval and mean are of these instead of comparisons. The p value is the sign test's, corrected
     by Holm over the family that :func:`analysis.gaps.summarize` names.
     """
@@ -165,6 +168,8 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "comparisons": lambda row: str(row["comparisons"]),
         "wins": lambda row: _percent(row["wins"]) + (f" ({row['ties']} tied)" if row["ties"] else ""),
         "unlearned_wins": lambda row: str(row["unlearned_wins"]),
+        "without_gap": lambda row: str(row["without_gap"]),
+        "untrained": lambda row: str(row["untrained"]),
         "units": lambda row: str(row["units"]),
         "median": lambda row: amount(row["metric"], row["median"]),
         "interval": lambda row: span(row["metric"], row["median_low"], row["median_high"]),
@@ -172,8 +177,9 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "p_holm": lambda row: p_value(row["p_holm"]),
         "range": lambda row: span(row["metric"], row["min"], row["max"]),
     }
-    if not summary["unlearned_wins"].any():
-        del cells["unlearned_wins"]
+    for name in ("unlearned_wins", "without_gap", "untrained"):
+        if not summary[name].any():
+            del cells[name]
     if (summary["units"] == summary["comparisons"]).all():
         del cells["units"]
     records = summary.to_dict("records")

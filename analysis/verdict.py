@@ -11,10 +11,12 @@ import pandas as pd
 
 from analysis.database import counted
 from analysis.gaps import amount, p_value, summarize, title
-from analysis.pairs import LEARNED, SIDES, STUDY, Pairs
-from analysis.statistics import ENOUGH, better, improvement, unseen
+from analysis.outcomes import LEARNED, counted_by_arm, decided, finite_gaps
+from analysis.pairs import SIDES, STUDY, Pairs
+from analysis.statistics import ENOUGH, better, configurations, improvement, units, unseen
 from analysis.stopped import POPULATION, Stopping, stopping
 from analysis.tuning import UNTUNED, Tuned, standing, tuned
+from trainables.records import BY_NAME
 
 
 def verdict(pairs: Pairs, metric: str = "test_accuracy") -> str:
@@ -50,9 +52,10 @@ def verdict(pairs: Pairs, metric: str = "test_accuracy") -> str:
     else:
         low, high = amount(metric, row["median_low"]), amount(metric, row["median_high"])
         lines = [f"{claim} with a 95% interval from {low} to {high}{_mean(row)}{over}."]
-        lines += _told(row, early, treatment, baseline, counts)
+        lines += _told(row, _measured(frame, metric), early, treatment, baseline, counts)
         lines.append(_how_sure(row, improvement(frame, metric), treatment, counts))
     lines[1:1] = _with_stopped(early, metric, treatment, baseline)
+    lines += _without_gap(frame, metric)
     if STUDY in frame and frame[STUDY].nunique() > 1:
         lines.append(_by_study(frame, metric, treatment))
     if pairs.clock != "epochs":
@@ -128,9 +131,32 @@ def _mean(row: pd.Series[Any]) -> str:
     return f", {which} {amount(row['metric'], row['mean'])}"
 
 
-def _told(row: pd.Series[Any], early: Stopping, treatment: str, baseline: str, counts: str) -> list[str]:
-    """Which arm is better in the median comparison, if that can be told, and what this does not say."""
-    sign = better(row["median_low"], row["median_high"], row["p"])
+def _measured(frame: pd.DataFrame, metric: str) -> pd.Series[Any]:
+    """The summary of the comparisons that have a gap."""
+    return summarize(frame[~decided(frame)], [metric]).iloc[0]
+
+
+def _sign(row: pd.Series[Any]) -> int:
+    return better(row["median_low"], row["median_high"], row["p"])
+
+
+def _told(
+    row: pd.Series[Any], measured: pd.Series[Any], early: Stopping, treatment: str, baseline: str, counts: str
+) -> list[str]:
+    """Which arm is better in the median comparison, if that can be told, and what this does not say.
+
+    It is not told where it turns on the comparisons without a gap: both must say the same, ``row``, which counts them,
+    and ``measured``, which leaves them out.
+    """
+    sign, without = _sign(row), _sign(measured)
+    if sign != without:
+        words = {1: f"{treatment} is better in the median comparison", 0: "the arms are not told apart"}
+        words[-1] = f"{baseline} is better in the median comparison"
+        left = words[without] if measured["comparisons"] else "no comparison is left"
+        return [
+            "Which arm is better turns on the comparisons without a gap: if they are counted, "
+            f"{words[sign]}; if they are left out, {left}."
+        ]
     if not sign:
         return ["The interval includes 0: these comparisons do not tell which arm is better in the median comparison."]
     ahead, behind = (treatment, baseline) if sign > 0 else (baseline, treatment)
@@ -140,13 +166,29 @@ def _told(row: pd.Series[Any], early: Stopping, treatment: str, baseline: str, c
     claim = f"In the median comparison, {ahead} is better than {behind}."
     if early.stopped:
         claim = _among_finished(early, ahead, behind, early.settles(row["metric"], sign))
-    lines = [
-        claim,
-        f"The median says nothing of rare large gaps: {counts} do not rule out that up to {unseen(row['units']):.0%} "
-        f"of such gaps lie {extreme} (95% bound).",
-    ]
+    lines = [claim]
+    if math.isfinite(row["min"] if sign > 0 else row["max"]):
+        lines.append(
+            f"The median says nothing of rare large gaps: {counts} do not rule out that up to "
+            f"{unseen(row['units']):.0%} of such gaps lie {extreme} (95% bound)."
+        )
     if sign * row["mean"] < 0:
         lines.append(f"The mean gap has the other sign: a few large gaps in favour of {behind} outweigh the rest.")
+    return lines
+
+
+def _without_gap(frame: pd.DataFrame, metric: str) -> list[str]:
+    """Which comparisons an arm lost without a gap, and the mean with chance accuracy in its place."""
+    frame = frame[frame[f"gap/{metric}"].notna()]
+    lost = counted_by_arm(frame)
+    if not lost:
+        return []
+    number, said = sum(lost.values()), "; ".join(f"{what} in {count}" for what, count in lost.items())
+    verb = "has no gap and counts" if number == 1 else "have no gap and count"
+    lines = [f"{number} of the {counted(len(frame), 'comparison')} {verb} as lost by the arm named: {said}."]
+    if BY_NAME[metric].unit == "fraction":
+        mean = float(np.mean(units(finite_gaps(frame, metric), configurations(frame).to_numpy())))
+        lines.append(f"With chance accuracy in place of the arms named, the mean gap is {amount(metric, mean)}.")
     return lines
 
 
@@ -161,7 +203,13 @@ def _how_sure(row: pd.Series[Any], improved: tuple[float, float, float], treatme
 
 def _by_study(frame: pd.DataFrame, metric: str, treatment: str) -> str:
     rows = summarize(frame, [metric], [STUDY]).to_dict("records")
-    told = [better(row["median_low"], row["median_high"], row["p_holm"]) for row in rows]
+    measured = {row[STUDY]: row for row in summarize(frame[~decided(frame)], [metric], [STUDY]).to_dict("records")}
+    told = []
+    for row in rows:
+        signs = [
+            better(of["median_low"], of["median_high"], of["p_holm"]) for of in (row, measured.get(row[STUDY])) if of
+        ]
+        told.append(signs[0] if len(signs) == 2 and signs[0] == signs[1] else 0)
     return (
         f"Study by study, with p corrected by Holm for {len(rows)} studies, {treatment} is better in {told.count(1)}, "
         f"worse in {told.count(-1)}, and not told apart in {told.count(0)}."

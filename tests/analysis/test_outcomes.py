@@ -2,8 +2,12 @@ import math
 
 import pytest
 
+from analysis.gaps import summarize
 from analysis.outcomes import LEARNING, counted_by_arm, decided, finite_gaps, reached
 from analysis.pairs import pair
+from analysis.statistics import evidence
+from analysis.tables import gap_table
+from analysis.verdict import verdict
 from trainables.records import METRICS, out_of_memory
 
 ARMS = ("archetype", "filtered")
@@ -117,3 +121,81 @@ def test_chance_stands_in_for_an_arm_that_lost(study, trial, broken):
     assert finite_gaps(frame, "test_mean_loss").tolist() == pytest.approx([0.1, 0, 0.1])  # no worse than what there is
     assert reached(frame, "treatment", "test_accuracy").tolist() == [0.6, 0.25, 0.5]
     assert reached(frame, "baseline", "test_mean_loss").tolist() == [0.5, 0.5, math.inf]
+
+
+def gapped(trial, broken, arm, gap, number):
+    """Twenty comparisons: in ten the arm diverges, in the others the treatment's gap is this, ``number`` times."""
+    curves = [{"archetype": [0.1, 0.5], "filtered": [0.1, 0.5 + (gap if n < number else -gap)]} for n in range(10)]
+    measured = [trial(n, curve, config={"optimizer.lr": n / 100}) for n, curve in enumerate(curves)]
+    return [*measured, *(broken(n, arm, config={"optimizer.lr": n / 100}) for n in range(10, 20))]
+
+
+@pytest.mark.parametrize(("arm", "wins", "mean"), [("filtered", 8, "−18.50 pp"), ("archetype", 2, "+18.50 pp")])
+def test_comparisons_in_which_an_arm_diverged_are_counted_against_it(study, trial, broken, arm, wins, mean):
+    pairs = pair(study(*gapped(trial, broken, arm, 0.05, wins)))
+    said = verdict(pairs)
+    # It wins 8 of the 10 that were measured, and none of those in which it diverged; likewise the other way round.
+    assert f"filtered beats archetype in {wins if arm == 'filtered' else 12} of 20 comparisons" in said
+    assert f"10 of the 20 comparisons have no gap and count as lost by the arm named: {arm} diverged in 10." in said
+    assert f"With chance accuracy in place of the arms named, the mean gap is {mean}." in said
+    assert "is better than" not in said
+    assert "could not be counted" not in said
+    (row,) = summarize(pairs.frame, ["test_accuracy"]).to_dict("records")
+    assert (row["comparisons"], row["without_gap"], row["mean"]) == (
+        20,
+        10,
+        pytest.approx(0.03 * (1 if wins == 8 else -1)),
+    )
+    assert row["unlearned_wins"] == (10 if arm == "archetype" else 0)
+    assert gap_table(summarize(pairs.frame, ["test_accuracy"])).loc[0, "Without a gap"] == "10"
+
+
+@pytest.mark.parametrize(("arm", "better"), [("filtered", "filtered"), ("archetype", "archetype")])
+def test_a_verdict_does_not_turn_on_leaving_out_what_diverged(study, trial, broken, arm, better):
+    gap = 0.05 if better == "filtered" else -0.05
+    pairs = pair(study(*gapped(trial, broken, arm, gap, 10)))
+    said = verdict(pairs)
+    assert (
+        "Which arm is better turns on the comparisons without a gap: if they are counted, the arms are not told apart; "
+        f"if they are left out, {better} is better in the median comparison."
+    ) in said
+    assert "is better than" not in said
+    word = "better" if better == "filtered" else "worse"
+    (row,) = evidence(pairs.frame, ["test_accuracy"]).to_dict("records")
+    assert row["says"] == f"{word} only if comparisons without a gap are left out"
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_verdict_does_not_turn_on_counting_what_diverged(study, broken, arm):
+    pairs = pair(study(*(broken(n, arm, config={"optimizer.lr": n}) for n in range(10))))
+    said = verdict(pairs)
+    other = "archetype" if arm == "filtered" else "filtered"
+    assert (
+        f"if they are counted, {other} is better in the median comparison; if they are left out, no comparison" in said
+    )
+    assert "is better than" not in said
+    word = "worse" if arm == "filtered" else "better"
+    (row,) = evidence(pairs.frame, ["test_accuracy"]).to_dict("records")
+    assert row["says"] == f"{word} only if comparisons without a gap are counted"
+
+
+def test_what_holds_both_ways_is_said(study, trial, broken):
+    curves = {"archetype": [0.1, 0.5], "filtered": [0.1, 0.4]}
+    trials = [trial(n, curves, config={"optimizer.lr": n}) for n in range(12)]
+    pairs = pair(study(*trials, broken(12, "filtered", config={"optimizer.lr": 12})))
+    assert "In the median comparison, archetype is better than filtered." in verdict(pairs)
+    assert evidence(pairs.frame, ["test_accuracy"])["says"].tolist() == ["worse"]
+
+
+def test_a_treatment_that_did_not_train_is_no_evidence_against_the_method(study, trial):
+    """Batches of 1024 from 180 samples: one update in ten epochs."""
+    curves = {"archetype": [0.1, *[0.54] * 10], "filtered": [0.1, *[0.1] * 10]}
+    changes = {("filtered", epoch): {"cumulative_steps": 1} for epoch in range(8, 11)}
+    pairs = pair(study(*(trial(n, curves, changes=changes, config={"optimizer.lr": n}) for n in range(6))))
+    said = verdict(pairs)
+    assert "filtered beats archetype in 0 of 6 comparisons" in said
+    assert "filtered made too few updates to learn in 6" in said
+    assert "is better than" not in said
+    summary = summarize(pairs.frame, ["test_accuracy"])
+    assert summary["untrained"].tolist() == [6]
+    assert gap_table(summary).loc[0, "Treatment without updates"] == "6"
