@@ -137,7 +137,7 @@ def test_a_verdict_says_where_nothing_is_held_out():
 
 def test_a_verdict_says_what_it_leaves_out(mixed):
     lines = verdict(pair(mixed)).splitlines()
-    assert "5 trials could not be counted: 1 stopped early by the scheduler" in lines[-1]
+    assert "6 trials could not be counted: 1 stopped early by the scheduler" in lines[-1]
     assert "at epoch 1, filtered beats archetype in 1 of 4" in verdict(pair(mixed, at=1))
 
 
