@@ -31,6 +31,7 @@ from analysis.report_training import overfitting, speed
 from analysis.status import duration
 from analysis.stills import draw_stills
 from analysis.tables import cell, span, thesis_table, written
+from analysis.tuning import at_best, standing
 from analysis.verdict import verdict
 from analysis.writing import write_text
 from trainables.records import CLOCKS, STATUSES
@@ -87,7 +88,7 @@ def _page(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> str:
     confirming = confirmations(study.path)
     sections = [_of_finished(found, answer(found)) for answer in QUESTIONS]
     before = [section for section in [_confirmation(found, confirming)] if section.blocks]
-    after = [*_published(found), _comparisons(found), *_examples(study, chosen), _health(found, confirming)]
+    after = [*_published(found), _comparisons(found), *_examples(found, chosen), _health(found, confirming)]
     provenance = Section("provenance", "Provenance", "")
     values = {
         "name": study.name,
@@ -267,16 +268,26 @@ def _setting(value: Any) -> Cell:
     return Cell(label(value), float(value) if isinstance(value, int | float) else None)
 
 
-def _examples(study: Study, chosen: Mapping[str, tuple[str, str]]) -> list[Section]:
-    sections = []
+def _examples(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> list[Section]:
+    study, sections = found.study, []
     for heading, (trial_id, metric) in chosen.items():
         name = heading.lower().replace(" ", "-")
         rows, names = panel_rows(study, trial_id), arms(study, trial_id)
         panels = [(clock, panel_charts(rows, names, clock, name.replace("-", "_"))) for clock in CLOCKS]
         drawn = choice("Along", [(clock, [Grid(charts)] if charts else []) for clock, charts in panels])
         table = _thesis(f"Last epoch of every arm of the {name.replace('-', ' ')}", final_rows(study, trial_id))
-        sections.append(Section(name, f"{heading} by {title(metric)} gap", caption(study, trial_id), [*drawn, table]))
+        told = f"{caption(study, trial_id)}; {stands(found.frame, trial_id, metric)}"
+        sections.append(Section(name, f"{heading} by {title(metric)} gap", told, [*drawn, table]))
     return sections
+
+
+def stands(frame: pd.DataFrame, trial_id: str, metric: str) -> str:
+    """How the treatment of a comparison stands in ``metric``, and where the baseline is at its best in its problem."""
+    place = frame["trial_id"] == trial_id
+    names = dict(zip(frame["trial_id"], frame["number"], strict=True))
+    best = names.get(at_best(frame).loc[place, "baseline"].iloc[0])
+    baseline = "" if best is None else f"; its baseline is at its best in trial {label(best)}"
+    return f"in {title(metric)} {standing(frame, metric)[place].iloc[0]}{baseline}"
 
 
 def _thesis(text: str, rows: pd.DataFrame) -> Table:

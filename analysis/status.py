@@ -129,7 +129,7 @@ def render(status: Status) -> str:
     by_status = ", ".join(f"{count:,} {name}" for name, count in status.counts.items())
     lines = [f"{status.done:,}{of} comparisons done" + (f" ({by_status})" if by_status else "")]
     if status.best is not None:
-        lines.append(f"best objective {status.best:+.4f}, comparison {status.best_trial}")
+        lines.append(f"best objective {status.best:+.4f}, comparison {status.best_trial}; searched, not confirmed")
     lines.append(f"{counted(status.epochs, 'epoch')} trained, {status.epochs_saved:,} saved by early stopping")
     pace = [] if status.epochs_per_minute is None else [f"{status.epochs_per_minute:,.1f} epochs a minute"]
     pace += [] if status.comparisons_per_hour is None else [f"{status.comparisons_per_hour:,.1f} comparisons an hour"]

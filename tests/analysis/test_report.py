@@ -6,12 +6,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from comparisons import frame_of
 from landscape import made_up
 
 from analysis import findings
 from analysis.load import TableError, load
 from analysis.pairs import pair
-from analysis.report import extremes, flat, key_numbers, question, write
+from analysis.report import extremes, flat, key_numbers, question, stands, write
 from analysis.sources import combine
 
 SIDES = {"archetype": [0.1, 0.6, 0.8], "filtered": [0.1, 0.7, 0.9]}
@@ -447,3 +448,11 @@ def test_a_manifest_is_flattened():
 def test_the_question_names_the_arms(mixed, study):
     assert question(mixed.trials) == "Does filtered beat archetype at the same configuration, and where?"
     assert question(study().trials) == "Does the treatment beat the baseline at the same configuration, and where?"
+
+
+def test_an_example_says_how_it_stands_and_where_its_baseline_is_at_its_best():
+    frame = frame_of((0.9, 0.8), (0.5, 0.6), configs=[{"optimizer.lr": 0.1}, {"optimizer.lr": 0.2}])
+    assert stands(frame, "trial1", "test_accuracy") == (
+        "in test accuracy won over an untuned baseline; its baseline is at its best in trial 0"
+    )
+    assert stands(frame, "trial0", "test_accuracy").startswith("in test accuracy lost; ")

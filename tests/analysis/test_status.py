@@ -80,7 +80,7 @@ def test_a_running_study(folder):
     )
     assert render(found).splitlines() == [
         "5 of 10 comparisons done (1 running, 2 finished, 1 stopped, 1 diverged, 1 failed)",
-        "best objective +0.5000, comparison t1",
+        "best objective +0.5000, comparison t1; searched, not confirmed",
         "32 epochs trained, 6 saved by early stopping",
         "1.5 epochs a minute, 10.3 comparisons an hour, about 29 min 0 s left",
     ]
@@ -103,7 +103,7 @@ def test_a_study_that_is_done(tmp_path):
     folder = write(tmp_path / "study", [ended("finished", 60, 30, 0.5)], [("t0", 10, 30)])
     assert render(status(folder, NOW, total=1)).splitlines() == [
         "1 of 1 comparisons done (1 finished)",
-        "best objective +0.5000, comparison t0",
+        "best objective +0.5000, comparison t0; searched, not confirmed",
         "10 epochs trained, 0 saved by early stopping",
     ]
 
