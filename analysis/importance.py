@@ -136,7 +136,7 @@ def chance(shuffled: Values) -> Values:
     square = ((shuffled**2).sum(axis=0) - shuffled**2) / (n - 1)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     far = np.divide(shuffled - mean, deviation, out=np.zeros_like(shuffled), where=deviation > 0).max(axis=1)
-    return shuffled.mean(axis=0) + np.sort(far)[-EXCEED] * shuffled.std(axis=0)
+    return np.minimum(shuffled.mean(axis=0) + np.sort(far)[-EXCEED] * shuffled.std(axis=0), 1)  # shares are no more
 
 
 def averaged(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
