@@ -302,7 +302,8 @@ def test_a_search_is_unconfirmed_until_it_is_confirmed(searched, tmp_path):
     assert "not confirmed on fresh seeds" not in text
     heads = (
         "Configuration optimizer.lr Role Searched gap Seeds Confirmed median gap 95% interval of the median "
-        "Leaves out 0 Its baseline, against the best Tuned median gap of its problem 95% interval of the tuned median gap"
+        "Leaves out 0 Its baseline, against the best Tuned median gap of its problem "
+        "95% interval of the tuned median gap"
     )
     roles = "winner, best baseline, best treatment"  # which the search says, for an earlier version confirmed it
     row = f"aaaaaaaa 0.1 {roles} +20.00 pp 6 +6.00 pp +4.00 to +8.00 pp yes 0.00 pp – –"
