@@ -73,6 +73,8 @@ def counted_by_arm(frame: pd.DataFrame) -> dict[str, int]:
     found: Counter[str] = Counter()
     for side in SIDES:
         lost = frame[frame["outcome"].str.startswith(f"{side} ")]
+        if lost.empty:  # a study without trials names no arms
+            continue
         fates = lost["outcome"].str.removeprefix(f"{side} ").map(SAID)
         found.update((lost[side].astype("string") + " " + fates).tolist())
     return dict(found.most_common())

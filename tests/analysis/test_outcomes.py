@@ -108,6 +108,10 @@ def test_an_arm_that_ran_out_of_memory_has_lost(study, trial, arm):
     assert finite_gaps(pairs.frame, "test_accuracy").tolist() == [0, 0]  # nothing is known of the other arm
 
 
+def test_of_no_comparison_none_is_lost(study):
+    assert counted_by_arm(pair(study()).frame) == {}
+
+
 def test_chance_stands_in_for_an_arm_that_lost(study, trial, broken):
     loaded = study(
         trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}),
