@@ -143,7 +143,10 @@ class Scheduler(Frozen):
     @classmethod
     def _known(cls, metric: str | None) -> str | None:
         if metric is not None and metric != OBJECTIVE:
-            metric_mode(metric)
+            try:
+                metric_mode(metric)
+            except ValueError as error:
+                raise ValueError(f"{error}; or {BETTER}/METRIC or {OBJECTIVE}") from None
         return metric
 
 

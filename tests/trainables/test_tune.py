@@ -105,6 +105,8 @@ def test_a_result_has_the_rows_the_objectives_and_the_metrics_of_one_epoch() -> 
     assert last["objective"] == last["objectives"][0] == last["gap/test_accuracy"]
     assert last["objectives"][1] == last["rows"][1]["cumulative_compute"]
     assert last["gap/test_accuracy"] == last["filtered/test_accuracy"] - last["archetype/test_accuracy"]
+    assert last["better/test_accuracy"] == max(last["filtered/test_accuracy"], last["archetype/test_accuracy"])
+    assert last["better/test_mean_loss"] == min(last["filtered/test_mean_loss"], last["archetype/test_mean_loss"])
     assert last["objective"] == last["rows"][1]["test_accuracy"] - last["rows"][0]["test_accuracy"]
     assert [result["status"] for result in results] == ["running"] * 3 + ["finished"]
     assert [result["reason"] for result in results] == [None] * 4
