@@ -25,6 +25,17 @@ SIDE_FILES = ("-wal", "-journal")
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 UNOPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
+LOCKLESS = (
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_PROTOCOL,
+)
+"""SQLite's extended error codes for a file system that has no locks or no shared memory."""
+
 
 class TableError(UserError, ValueError):
     """A table cannot be read or does not hold what is asked of it; the message names the file, column and remedy."""
@@ -131,8 +142,9 @@ def _open(file: Path, stack: ExitStack) -> sqlite3.Connection:
 
 
 def _open_in_place(file: Path) -> sqlite3.Connection | None:
-    """A connection that reads ``file`` where it is; None where a dead driver's side files are, and no lock file can be.
+    """A connection that reads ``file`` where it is; None where a copy is needed.
 
+    That is where a dead driver's side files are, and no lock file can be, and where the file system has no locks.
     Without side files, nobody writes to what cannot be written, and no lock file is needed.
     """
     beside = any(file.with_name(file.name + suffix).exists() for suffix in SIDE_FILES)
@@ -140,7 +152,7 @@ def _open_in_place(file: Path) -> sqlite3.Connection | None:
     try:
         return _connect(file, "mode=ro&immutable=1" if alone else "mode=ro")
     except sqlite3.OperationalError as error:
-        if _code(error) not in UNOPENED:
+        if _code(error) not in UNOPENED and error.sqlite_errorcode not in LOCKLESS:
             raise
         return None
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from analysis.database import LOCKLESS
 from trainables.errors import UserError
 from trainables.records import COLUMNS, FORMAT, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
 
@@ -165,6 +166,11 @@ class Recorder:
         try:
             yield
         except sqlite3.Error as error:
+            if error.sqlite_errorcode in LOCKLESS:
+                raise RecordError(
+                    f"{self._path} cannot be written: {error}. Its file system lacks the locks or the shared memory "
+                    "that SQLite needs: keep the study on a local disk"
+                ) from error
             raise RecordError(
                 f"{self._path} cannot be written: {error}. What was recorded before is intact: when there is room "
                 f"again, go on with: filter-study resume {quote(str(self._path.parent))}"

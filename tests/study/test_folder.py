@@ -2,6 +2,9 @@ import errno
 import fcntl
 import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ import pytest
 from study import folder as folders
 from study.experiment import Experiment
 from study.folder import LOCK, FolderError, create, existing, in_use, keep, locked, made, new
+from study.recorder import Recorder
 
 
 def test_folders_that_are_made_in_one_second_have_names_of_their_own(tmp_path: Path) -> None:
@@ -124,3 +128,38 @@ def test_an_experiment_that_cannot_be_kept_is_one_message(
     with pytest.raises(FolderError, match="cannot be written: No space left on device"):
         keep(tmp_path / "study", small(epochs=9))
     assert (tmp_path / "study" / folders.EXPERIMENT).read_bytes() == before
+
+
+READ = """
+import sys
+from pathlib import Path
+from analysis.status import status
+from study import folder as folders
+from study.recorder import Recorder
+from trainables.errors import UserError
+
+folder = Path(sys.argv[1])
+print(status(folder, 0.0).done, folders.in_use(folder))
+for block in (folders.locked, Recorder):
+    try:
+        with block(folder):
+            pass
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_study_on_a_file_system_without_locks_can_be_read(tmp_path: Path) -> None:
+    source, library = Path(__file__).parent / "nolock.c", tmp_path / "nolock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    folder = tmp_path / "lustre"
+    with locked(made(folder)), Recorder(folder):
+        pass
+    environment = {**os.environ, "LD_PRELOAD": str(library), "NOLOCK": str(folder)}
+    command = [sys.executable, "-c", READ, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    first, lock, record = done.stdout.splitlines()
+    assert first == "0 None"
+    assert f"{folder} cannot be locked: Function not implemented" in lock
+    assert "study.sqlite cannot be written: disk I/O error. Its file system lacks the locks" in record
