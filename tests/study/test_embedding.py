@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -24,14 +25,15 @@ def test_a_program_of_ones_own_runs_studies_and_goes_on(tmp_path: Path) -> None:
     (foreign / "trainables").mkdir(parents=True)
     (foreign / "trainables" / "__init__.py").write_text("VERSION = 'another'")
     studies.mkdir()
-    done = subprocess.run(
-        [sys.executable, embedding.__file__, foreign, studies],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    with TemporaryDirectory(prefix="ray-") as ray:  # short: socket paths have a limit
+        done = subprocess.run(
+            [sys.executable, embedding.__file__, foreign, studies],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "RAY_TMPDIR": ray},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     ours = Path(trainables.__file__).parent
