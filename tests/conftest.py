@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from urllib.request import Request, urlopen
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pyarrow import fs
+
+# A busy machine is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class Bucket:

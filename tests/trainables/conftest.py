@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 
 from trainables.data import Dataset, Split
-
-# A busy machine is no failure.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 MakeDataset = Callable[..., Dataset]
 

@@ -231,7 +231,7 @@ def test_searches_find_a_planted_best_and_those_that_stop_find_it_sooner() -> No
     assert ours.value < patient.value
     assert chance.value < patient.value
     assert 0 <= short.value <= 3.0
-    assert "9 epochs that confirm the best 1" in ours.beside
+    assert "with the 27 epochs at most that confirm the best 1 and each arm's best in their problems" in ours.beside
     assert "grid 36 × 9 = 324 epochs, best +9.98 pp; 6 of 6" in ours.beside
     assert max(qualities.values()) == pytest.approx(0.1, abs=1e-4)
     assert (chance.limit, chance.bound, patient.met) == (None, None, None)
