@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from analysis.confirmations import (
     BEST,
@@ -27,6 +26,7 @@ from analysis.confirmations import (
 from analysis.database import counted
 from analysis.gaps import amount, label, title
 from analysis.load import Study
+from trainables import documents
 
 SEARCHES = ("optuna", "random")
 """Values of ``search.name`` under which the best comparison is the best of many draws."""
@@ -166,13 +166,17 @@ def _also(metric: str, row: Row) -> list[str]:
 
 
 def _without_results(row: Row) -> list[str]:
-    lost = row["runs"] - row["seeds"]
-    if not lost:
-        return []
-    return [
-        f"{lost} of its {counted(row['runs'], 'fresh seed')} {'has' if lost == 1 else 'have'} no gap, because an arm "
-        "diverged or could not train, or the comparison did not finish; the median leaves them out."
-    ]
+    """On how many seeds an arm lost without a number, and on how many nobody won."""
+    runs, decided, missing = counted(row["runs"], "fresh seed"), row["decided"], row["runs"] - row["seeds"]
+    lines = []
+    if decided:
+        lines.append(f"On {decided} of its {runs} one arm diverged or could not train, which counts as its loss.")
+    if missing:
+        lines.append(
+            f"{missing} of its {runs} {'has' if missing == 1 else 'have'} no gap, because neither arm could be trained "
+            "or the comparison did not finish; the median leaves them out."
+        )
+    return lines
 
 
 def _of_several(winners: Sequence[Row], metric: str) -> list[str]:
@@ -228,7 +232,7 @@ def _searched(metric: str, row: Row, held: bool) -> str:
     if searched <= 0:
         return text
     if middle >= searched:
-        return f"{text}, which held" if held else text
+        return f"{text}, which held" if held and math.isfinite(middle) else text
     lost = f"{1 - middle / searched:.0%}" if middle > 0 else "all"
     return f"{text}, {lost} of which did not hold"
 
@@ -240,7 +244,7 @@ def _command(study: Study) -> str:
 def _search(study: Study) -> str | None:
     """``search.name`` of the study's experiment; None where it is not known."""
     try:
-        search = yaml.safe_load(study.experiment)["search"]
+        search = documents.parse(study.experiment)["search"]
         return str(search["name"])
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+    except (documents.DocumentError, TypeError, KeyError):
         return None

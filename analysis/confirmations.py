@@ -59,7 +59,8 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
         A row per configuration, the search's best first: ``configuration``, the keys that were searched, ``searched``
         (the gap at the last epoch in the search, averaged over its comparisons; NaN where unknown), ``roles`` (a tuple
         of ``WINNER`` and values of ``BEST``), ``runs`` (its comparisons), ``seeds`` (those that have a gap),
-        ``median``, ``median_low`` and ``median_high`` (95% interval of the median over the seeds, as
+        ``decided`` (seeds on which one arm lost by what became of it: their gap is infinite), ``median``,
+        ``median_low`` and ``median_high`` (95% interval of the median over the seeds, as
         :func:`analysis.statistics.interval`; NaN for fewer than 6), ``excludes_zero``, ``behind`` (by how much its
         baseline is worse than the baseline at its best, in the median; NaN where unknown), ``tuned_seeds``, ``tuned``,
         ``tuned_low`` and ``tuned_high`` (the median gap of the treatment at its best to the baseline at its best, seed
@@ -67,7 +68,7 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
     """
     picked = _configurations(confirmation)
     if confirmation.trials.empty or not picked:
-        return pd.DataFrame(columns=["configuration", "searched", "roles", "runs", "seeds", *_ESTIMATES])
+        return pd.DataFrame(columns=["configuration", "searched", "roles", "runs", "seeds", "decided", *_ESTIMATES])
     fresh = _Fresh(confirmation, metric)
     search = None if study is None or confirms_tuned(confirmation) else pair(study).frame
     rows = []
@@ -98,21 +99,31 @@ def _estimate(gaps: pd.Series[Any]) -> dict[str, Any]:
     """The median of the gaps on some seeds, with its interval."""
     values = gaps.to_numpy("float64")
     low, high = interval(values)
-    found = {"seeds": len(values), "median": median(values), "median_low": low, "median_high": high}
-    return found | {"excludes_zero": low > 0 or high < 0}
+    found = {"seeds": len(values), "decided": int(np.isinf(values).sum())}
+    return found | {
+        "median": median(values),
+        "median_low": low,
+        "median_high": high,
+        "excludes_zero": low > 0 or high < 0,
+    }
 
 
 class _Fresh:
-    """A metric of both sides on fresh seeds, by configuration."""
+    """A metric of both sides on fresh seeds, by configuration; infinitely bad of a side that :mod:`analysis.outcomes`
+    says has lost.
+    """
 
     def __init__(self, confirmation: Study, metric: str) -> None:
+        self._direction = BY_NAME[metric].direction
         pairs = pair(confirmation).frame
-        measured = pairs[np.isfinite(pairs[f"gap/{metric}"])]
+        gaps = pairs[f"gap/{metric}"]
+        lost = {"baseline": np.isposinf(gaps), "treatment": np.isneginf(gaps)}
         self._values = {
-            side: measured.pivot_table(index="seed", columns="configuration", values=f"{side}/{metric}")
+            side: pairs[["seed", "configuration"]]
+            .assign(value=pairs[f"{side}/{metric}"].mask(lost[side], -self._direction * np.inf)[gaps.notna()])
+            .pivot_table(index="seed", columns="configuration", values="value")
             for side in SIDES
         }
-        self._direction = BY_NAME[metric].direction
         self._runs = confirmation.trials["configuration"].value_counts()
         self._problem = dict(zip(confirmation.trials["configuration"], cells(confirmation.trials), strict=True))
         self._best = {

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from analysis.gaps import title
 from analysis.load import Study, config_keys
 from analysis.pairs import STUDY, Pairs, pair
 from analysis.statistics import gaps_of
+from trainables import documents
 
 POPULATION = "pbt"
 NAMES = {"asha": "ASHA", "hyperband": "HyperBand", "median": "the median rule"}
@@ -186,13 +186,13 @@ def stopping(pairs: Pairs) -> Stopping:
 def rule_of(study: Study) -> Rule:
     """What the experiment of ``study`` says of its scheduler; an empty rule where there is none, or it is not known."""
     try:
-        document = yaml.safe_load(study.experiment)
+        document = documents.parse(study.experiment)
         scheduler, objective = document["scheduler"], document.get("objective", {})
         name, metric = str(scheduler["name"]), scheduler.get("metric")
         if metric in (None, "objective"):
             metric = objective.get("metric", "")
         return Rule() if name == "none" else Rule(name, str(metric[0] if isinstance(metric, list) else metric))
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+    except (documents.DocumentError, ValueError, TypeError, KeyError, AttributeError, IndexError):
         return Rule()
 
 

@@ -194,7 +194,10 @@ def untuned(trial, database, tmp_path):
 
 @pytest.fixture
 def confirm_arms(trial, database, untuned):
-    """Add a confirmation of UNTUNED with what both arms of a configuration reach on fresh seeds; its folder."""
+    """Add a confirmation of UNTUNED with what both arms of a configuration reach on fresh seeds; its folder.
+
+    None in place of an arm's accuracy: it diverged; in place of both: the comparison failed.
+    """
 
     def make(roles, metric="gap/validation_accuracy", name="top", **ends):
         names = list(UNTUNED)
@@ -202,11 +205,14 @@ def confirm_arms(trial, database, untuned):
         trials = [
             trial(
                 number,
-                {"archetype": [0.1, arms[0]], "filtered": [0.1, arms[1]]} if arms else {},
+                {arm: [0.1, end or 0.1] for arm, end in zip(SIDES, arms or (), strict=False)},
                 config={"optimizer.lr": (names.index(key) + 1) / 10, "seed": 100 + seed, "epochs": 1},
                 configuration=key,
-                status="finished" if arms else "failed",
-                changes={(arm, 1): {"test_accuracy": 2 * end - 1} for arm, end in zip(SIDES, arms or (), strict=False)},
+                status=("diverged" if None in arms else "finished") if arms else "failed",
+                changes={
+                    (arm, 1): {"train_mean_loss": None} if end is None else {"test_accuracy": 2 * end - 1}
+                    for arm, end in zip(SIDES, arms or (), strict=False)
+                },
             )
             for number, (key, seed, arms) in enumerate(runs)
         ]

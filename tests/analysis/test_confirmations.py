@@ -24,7 +24,7 @@ def test_searched_and_confirmed_gaps(search, confirm):
     (confirmation,) = confirmations(search)
     frame = confirmed(load(search), confirmation, "validation_accuracy")
     assert list(frame) == [
-        *("configuration", "optimizer.lr", "searched", "roles", "runs", "seeds"),
+        *("configuration", "optimizer.lr", "searched", "roles", "runs", "seeds", "decided"),
         *("median", "median_low", "median_high"),
         *("excludes_zero", "behind", "tuned_seeds", "tuned", "tuned_low", "tuned_high"),
     ]
@@ -172,3 +172,13 @@ def test_roles_that_are_damaged_are_none(untuned, confirm_arms, roles):
     confirmation = load(confirm_arms({"aaaaaaaa": roles}, aaaaaaaa=A))
     assert not confirms_tuned(confirmation)
     assert confirmed(load(untuned), confirmation, "test_accuracy")["roles"].tolist() == [(WINNER,)]
+
+
+def test_a_fresh_seed_on_which_an_arm_diverged_is_a_loss_of_that_arm(untuned, confirm_arms):
+    winner = [*[(0.4, 0.9)] * 2, *[(0.4, None)] * 4]
+    folder = confirm_arms({}, aaaaaaaa=winner, bbbbbbbb=[(None, 0.9), *[(0.4, 0.9)] * 5])
+    frame = confirmed(load(untuned), load(folder), "validation_accuracy")
+    assert frame["seeds"].tolist() == [6, 6]
+    assert frame["decided"].tolist() == [4, 1]
+    assert frame["median"].tolist() == [-math.inf, pytest.approx(0.5)]
+    assert frame["median_high"].tolist() == [pytest.approx(0.5), math.inf]
