@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-PLAIN = {"−": "-", "–": "-", "—": "-", "…": "...", "×": "x", "→": "->", "·": "*", "±": "+/-", "≤": "<=", "≥": ">=", "∞": "inf"}
+PLAIN = dict(zip("−–—…×→·±≤≥∞", ("-", "-", "-", "...", "x", "->", "*", "+/-", "<=", ">=", "inf"), strict=True))
 """What stands for characters that an encoding lacks; for others, a question mark. A gap must not lose its sign."""
 
 BROKEN_PIPE = 141
