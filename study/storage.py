@@ -180,7 +180,8 @@ def demand(experiment: Experiment, folder: Path, history: History, due: float) -
     Raises:
         StorageError: it names those that have none; or the storage cannot be read.
     """
-    promised = [past for past in history.comparisons if past.unfinished and past.seconds >= due and past.epoch > 1]
+    going_on = [past for past in history.comparisons if past.unfinished and past.epoch > 1]
+    promised = [past for past in going_on if past.seconds and past.seconds >= due]  # 0: rows are lost, which is named
     with explained(experiment):
         root = checkpoint_root(experiment, folder, manifest.identity(folder))
         lost = [past for past in promised if not Checkpoints(root / past.trial_id).has(until=past.epoch)]

@@ -145,27 +145,28 @@ def test_of_keys_that_do_nothing_none_is_marked():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_where_there_is_nothing_to_find_few_studies_mark_a_key():
     marked = []
-    for seed in range(100):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         found = importances(frame_of(rng.normal(size=30), **mixed(30, rng)), "test_accuracy", seed)
         marked.append(found[["fanova_above", "ped_above"]].any())
-    # Of 100 studies 5 are to be expected; 12 or more have a chance of 0.4%.
-    assert (pd.DataFrame(marked).sum() <= 11).all()
+    # Of 30 studies 1.5 are to be expected; 6 or more have a chance of 0.4%.
+    assert (pd.DataFrame(marked).sum() <= 5).all()
 
 
 @pytest.mark.slow
 def test_what_is_planted_is_found_nearly_always():
     """A key that explains half of the variance of 40 configurations."""
     marked = []
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         keys = mixed(40, rng)
-        planted = 2.0 * (keys["optimizer__name"] == "SGD") + rng.normal(size=40)
+        planted = 2.0 * np.asarray(keys["optimizer__name"] == "SGD", dtype=float) + rng.normal(size=40)
         found = importances(frame_of(planted, **keys), "test_accuracy", seed).set_index("key")
         marked.append(found.loc["optimizer.name", ["fanova_above", "ped_above"]])
-    assert (pd.DataFrame(marked).sum() >= 16).all()
+    assert (pd.DataFrame(marked).sum() >= 8).all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, FEWEST - 1])

@@ -202,7 +202,7 @@ def test_a_study_with_no_finished_comparison(study, trial, tmp_path):
 def test_a_study_with_one_comparison(study, trial, tmp_path):
     parsed = page(study(trial(0, SIDES)), tmp_path)
     text = words(parsed)
-    assert "1 comparison: too few to tell which arm is better." in text
+    assert "1 comparison: too few to tell which arm is better; a 95% interval of the median takes 6." in text
     assert "The only comparison by validation accuracy gap" in text
     assert "No hyperparameter varies" in text
     assert {"gaps-test_accuracy", "the_only_comparison-epochs-test_accuracy"} <= set(parsed.plots)

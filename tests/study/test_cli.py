@@ -251,7 +251,8 @@ def test_gaps_are_printed_for_the_metrics_keys_and_clock_asked_for(trained: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_interrupted_stays_readable(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "study", "run", "quickstart", *SMALL, "--set", "epochs=500", "--dir", "study"]
+    program = Path(sys.executable).with_name("filter-study")  # not python -m: the folder study would be taken for it
+    command = [program, "run", "quickstart", *SMALL, "--set", "epochs=500", "--dir", "study"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for_rows(tmp_path / "study" / FILENAME, process)
         os.kill(process.pid, number)
