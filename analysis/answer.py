@@ -88,11 +88,11 @@ def answer(
     measured = [name for name in HEADLINE if pairs.frame[f"gap/{name}"].notna().any()]
     shown = list(metrics) or measured or list(HEADLINE)
     found = confirmations(study.path)
+    early = stopping(pairs)
     said = [
-        *verdict(pairs, shown[0]).splitlines(),
+        *verdict(pairs, shown[0], early).splitlines(),
         *(claims(study, found, shown[0]) or unconfirmed(study)),
     ]
-    early = stopping(pairs)
     summary, with_stopped = (summarize(frame, shown, by) for frame in (pairs.frame, early.reached))
     return Answer(pairs, tuple(said), summary, early, with_stopped if early.read else None)
 

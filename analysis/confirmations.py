@@ -17,7 +17,8 @@ import pandas as pd
 from analysis.database import TableError
 from analysis.gaps import hyperparameters
 from analysis.load import Study, load
-from analysis.pairs import SIDES, last_gap, pair
+from analysis.outcomes import SIDES
+from analysis.pairs import last_gap, pair
 from analysis.statistics import configurations, interval, median
 from analysis.tuning import at_best, cells
 from trainables.records import BY_NAME, METRICS

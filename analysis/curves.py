@@ -13,7 +13,8 @@ from analysis.behaviour import QUANTITIES, over_time
 from analysis.database import TableError
 from analysis.gaps import bins, label, settings
 from analysis.load import Study
-from analysis.pairs import SIDES, arms
+from analysis.outcomes import SIDES
+from analysis.pairs import arms
 from trainables.records import BY_NAME, CLOCKS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -15,8 +15,9 @@ from analysis.gap_charts import points
 from analysis.gaps import amount, hyperparameters, p_value, summarize, telling, title
 from analysis.importance import importances
 from analysis.load import Study, TableError
+from analysis.outcomes import SIDES
 from analysis.page import LEFT_OUT, Cell, Table
-from analysis.pairs import SIDES, STUDY, Pairs, pair, varied
+from analysis.pairs import STUDY, Pairs, pair, varied
 from analysis.rules import Rules, rules
 from analysis.stopped import Stopping, stopping
 from analysis.tables import STATISTICS, gap_table

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.pairs import SIDES, Floats
-from analysis.statistics import configurations, estimate, holm
+from analysis.outcomes import SIDES, Floats
+from analysis.statistics import configurations, estimate, holm, median
 from analysis.tables import THESIS_METRICS
 
 RATIOS = tuple(THESIS_METRICS.values())
@@ -78,8 +78,8 @@ def _summary(frame: pd.DataFrame, found: pd.DataFrame, metric: str, drawn_from: 
         "metric": metric,
         "comparisons": int(counted.sum()),
         "zeros": int(zeros.sum()),
-        "baseline": _median(ratio["baseline"][counted]),
-        "treatment": _median(ratio["treatment"][counted]),
+        "baseline": median(ratio["baseline"][counted]),
+        "treatment": median(ratio["treatment"][counted]),
         "units": of_units["units"],
         "factor": factor,
         "factor_low": low,
@@ -97,10 +97,6 @@ def _values(frame: pd.DataFrame, side: str, metric: str) -> tuple[Floats, Floats
         frame[f"{side}/{split}_{metric}"].to_numpy("float64", na_value=np.nan) for split in ("train", "test")
     )
     return train, test
-
-
-def _median(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else math.nan
 
 
 def _share(differences: Floats) -> float:

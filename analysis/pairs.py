@@ -15,12 +15,20 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import Study, TableError, config_keys
-from analysis.outcomes import DIVERGED, LEARNING, OUT_OF_MEMORY, WITHOUT_UPDATES, classes, outcomes, without_updates
-from analysis.outcomes import LEARNED as LEARNED
-from analysis.outcomes import SIDES as SIDES
-from analysis.outcomes import Bools as Bools
-from analysis.outcomes import Floats as Floats
-from analysis.outcomes import Objects as Objects
+from analysis.outcomes import (
+    DIVERGED,
+    LEARNED,
+    LEARNING,
+    OUT_OF_MEMORY,
+    SIDES,
+    WITHOUT_UPDATES,
+    Bools,
+    Floats,
+    Objects,
+    classes,
+    outcomes,
+    without_updates,
+)
 from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, gap, out_of_memory
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]

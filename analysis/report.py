@@ -19,9 +19,9 @@ from analysis.figures import caption
 from analysis.findings import HEADLINE, Findings, find, named, told
 from analysis.gaps import amount, chooser, label, settings, summarize, title
 from analysis.load import Study
-from analysis.outcomes import counted_by_arm
+from analysis.outcomes import SIDES, counted_by_arm
 from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, noted, plain, render
-from analysis.pairs import SIDES, STUDY, arms, final_rows
+from analysis.pairs import STUDY, arms, final_rows
 from analysis.published import FOLDER as PUBLISHED
 from analysis.report_arms import controls, tuning
 from analysis.report_gaps import sure, where
@@ -121,7 +121,7 @@ def _verdict(found: Findings, confirming: Sequence[Study]) -> list[str]:
     """What fresh seeds say comes first, for what was searched flatters; the verdict itself follows."""
     study = found.study
     said = claims(study, confirming, HEADLINE)
-    lines = verdict(found.pairs, HEADLINE).splitlines()
+    lines = verdict(found.pairs, HEADLINE, found.stopping).splitlines()
     loss = ["Part of the record is damaged and left out; see Run health."] if study.damage else []
     return [*said, *lines, *([] if said else unconfirmed(study)), *loss]
 

@@ -14,9 +14,9 @@ from analysis.figures import AXES as ALONG
 from analysis.findings import Findings, percent, times
 from analysis.gap_charts import LEARNED, UNLEARNED, described, scatter_chart
 from analysis.gaps import p_value, settings, title
+from analysis.outcomes import SIDES
 from analysis.overfitting import ratios, summarize_ratios
 from analysis.page import Block, Cell, Missing, Section, Table, Text, choice, grid
-from analysis.pairs import SIDES
 from analysis.speed import reached, speeds, targets, time_to
 from trainables.records import CLOCKS
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.load import NEEDED
-from analysis.pairs import LEARNED, MEASURED
+from analysis.outcomes import LEARNED
+from analysis.pairs import MEASURED
 from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column
 
 TYPES = {"int": "whole number", "float": "number", "str": "text", "bool": "yes or no"}

@@ -26,7 +26,8 @@ from scipy import stats
 
 from analysis.database import TableError
 from analysis.load import Study, config_keys
-from analysis.pairs import SIDES, STUDY, Bools, Floats, Ints, without_loss
+from analysis.outcomes import SIDES, Bools, Floats
+from analysis.pairs import STUDY, Ints, without_loss
 from analysis.statistics import configurations, holm, units
 from trainables.records import CLOCKS
 

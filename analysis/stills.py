@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.figures import gap_distribution, thesis_figures
 from analysis.findings import DRAWN_METRICS, HEADLINE, Findings
 from analysis.gaps import CELL, summarize
-from analysis.pairs import SIDES
+from analysis.outcomes import SIDES
 from analysis.tables import gap_table, thesis_form, to_latex, to_markdown
 from analysis.writing import write_text
 

@@ -73,7 +73,8 @@ class Bounds:
 
     Attributes:
         share: of comparisons that the treatment wins, a tie counting half; NaN without a comparison.
-        median: of the gaps; infinite where half of the comparisons or more were stopped.
+        median: of the gaps; infinite where half of the comparisons or more were stopped, NaN half way between minus and
+            plus infinity.
     """
 
     share: tuple[float, float]
@@ -156,7 +157,9 @@ class Stopping:
         if not len(lowest):
             return Bounds((np.nan, np.nan), (np.nan, np.nan))
         shares = [float(np.mean((values > 0) + (values == 0) / 2)) for values in (lowest, highest)]
-        return Bounds((shares[0], shares[1]), (_median(lowest), _median(highest)))
+        with np.errstate(invalid="ignore"):  # half way between minus and plus infinity
+            medians = float(np.median(lowest)), float(np.median(highest))
+        return Bounds((shares[0], shares[1]), medians)
 
     def settles(self, metric: str, sign: float) -> bool:
         """Whether most comparisons have a gap of this sign, whatever the stopped ones would have come to."""
@@ -213,10 +216,3 @@ def _named(errors: pd.Series[Any]) -> str:
     """The rule that the record names most often for stopped comparisons."""
     found = Counter(match[1] for match in map(BY_RULE.match, errors.dropna()) if match)
     return found.most_common(1)[0][0] if found else ""
-
-
-def _median(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """The median, infinite values included; NaN where its two middle values are infinite on both sides."""
-    ordered = np.sort(values)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(low) if low == high else float((low + high) / 2)

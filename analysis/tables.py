@@ -14,7 +14,8 @@ import pandas as pd
 from analysis.database import TableError
 from analysis.gaps import amount, bins, label, p_value, title
 from analysis.load import Study
-from analysis.pairs import SIDES, pair, without_loss
+from analysis.outcomes import SIDES
+from analysis.pairs import pair, without_loss
 from analysis.statistics import configurations
 
 THESIS_METRICS = {

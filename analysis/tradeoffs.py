@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.gaps import hyperparameters, label
-from analysis.pairs import Bools, Floats, Objects
+from analysis.outcomes import Bools, Floats, Objects
 from analysis.statistics import configurations
 
 DIRECTIONS = (1, 1, -1)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.gaps import CELL, label
-from analysis.outcomes import WITHOUT_UPDATES, reached
-from analysis.pairs import SIDES, varied
+from analysis.outcomes import SIDES, WITHOUT_UPDATES, reached
+from analysis.pairs import varied
 from analysis.statistics import configurations, gaps_of
 from trainables.records import BY_NAME
 

@@ -11,16 +11,18 @@ import pandas as pd
 
 from analysis.database import counted
 from analysis.gaps import amount, p_value, summarize, title
-from analysis.outcomes import LEARNED, counted_by_arm, decided, finite_gaps
-from analysis.pairs import SIDES, STUDY, Pairs
+from analysis.outcomes import LEARNED, SIDES, counted_by_arm, decided, finite_gaps
+from analysis.pairs import STUDY, Pairs
 from analysis.statistics import ENOUGH, better, configurations, improvement, units, unseen
 from analysis.stopped import POPULATION, Stopping, stopping
 from analysis.tuning import UNTUNED, Tuned, standing, tuned
 from trainables.records import BY_NAME
 
 
-def verdict(pairs: Pairs, metric: str = "test_accuracy") -> str:
+def verdict(pairs: Pairs, metric: str = "test_accuracy", early: Stopping | None = None) -> str:
     """What the comparisons allow to say about one metric; never more than that.
+
+    ``early`` is what :func:`analysis.stopped.stopping` says of the pairs, where the caller has it already.
 
     The first line names the metric, the clock, the comparisons counted and how many were stopped early, the share won,
     and the median gap with its interval. Each further line is one caveat: what early stopping chose and what can be
@@ -29,7 +31,7 @@ def verdict(pairs: Pairs, metric: str = "test_accuracy") -> str:
     epochs, wins over baselines that did not learn or are not tuned, tuned against tuned, trials left out and why.
     """
     frame = pairs.frame
-    early = stopping(pairs)
+    early = stopping(pairs) if early is None else early
     row = summarize(frame, [metric]).iloc[0]
     n, units = int(row["comparisons"]), int(row["units"])
     names = [" or ".join(sorted(early.reached[side].unique())) if len(early.reached) else side for side in SIDES]

@@ -18,8 +18,10 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from analysis.gaps import CELL
-from analysis.pairs import SIDES
+import pandas as pd
+
+from analysis.outcomes import SIDES
+from analysis.tuning import cells
 from study.bench import Figure, amount
 from study.bench.replay import WORKERS, Curve, Moment, Table, label, replay
 from study.experiment import Experiment, Scheduler, Search, from_document
@@ -134,8 +136,7 @@ def figures(grid: Experiment, table: Table, seeds: Sequence[int], searches: int,
 def confirmations(grid: Experiment, top: int) -> int:
     """How many configurations ``filter-study confirm`` runs at most: the best, and two in each of their problems."""
     whole = [TrialConfig.from_dotted(config).to_dotted() for config in grid.configurations or ()]
-    problems = {tuple(config.get(key) for key in CELL) for config in whole}
-    return top + len(SIDES) * min(top, len(problems))
+    return top + len(SIDES) * min(top, cells(pd.DataFrame(whole)).nunique())
 
 
 def confirmed(
