@@ -128,6 +128,13 @@ def sides(gap):
     return {"archetype": [0.1, 0.5], "filtered": [0.1, 0.5 + gap]}
 
 
+def searched(folder, name):
+    """``folder``, a search of Optuna's by this name."""
+    (folder / "manifest.json").write_text(json.dumps({"name": name}))
+    (folder / "experiment.yaml").write_text(OPTUNA)
+    return folder
+
+
 @pytest.fixture
 def search(trial, database, tmp_path):
     """The folder of a search whose best gaps are +20 pp at rate 0.1 and +10 pp at 0.2; its other two are losses."""
@@ -136,10 +143,7 @@ def search(trial, database, tmp_path):
         trial(number, sides(gap), config={"optimizer.lr": rate, "seed": 0}, configuration=name)
         for number, (gap, name, rate) in enumerate(found)
     ]
-    folder = database(tmp_path / "search", trials)
-    (folder / "manifest.json").write_text('{"name": "quick"}')
-    (folder / "experiment.yaml").write_text(OPTUNA)
-    return folder
+    return searched(database(tmp_path / "search", trials), "quick")
 
 
 @pytest.fixture
@@ -186,10 +190,7 @@ def untuned(trial, database, tmp_path):
         )
         for number, (name, (baseline, treatment)) in enumerate(UNTUNED.items())
     ]
-    folder = database(tmp_path / "untuned", trials)
-    (folder / "manifest.json").write_text('{"name": "untuned"}')
-    (folder / "experiment.yaml").write_text(OPTUNA)
-    return folder
+    return searched(database(tmp_path / "untuned", trials), "untuned")
 
 
 @pytest.fixture
