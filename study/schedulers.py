@@ -247,7 +247,7 @@ def bias(experiment: Experiment) -> str | None:
 
 
 def _untold(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
-    """Nobody listens."""
+    """Default callback: ignore the change."""
 
 
 def build(experiment: Experiment, changed: Changed = _untold) -> TrialScheduler:
