@@ -152,7 +152,7 @@ def _open_in_place(file: Path) -> sqlite3.Connection | None:
     try:
         return _connect(file, "mode=ro&immutable=1" if alone else "mode=ro")
     except sqlite3.OperationalError as error:
-        if _code(error) not in UNOPENED and error.sqlite_errorcode not in LOCKLESS:
+        if _code(error) not in UNOPENED and not lacks_locks(error):
             raise
         return None
 
@@ -282,9 +282,19 @@ def _around(connection: sqlite3.Connection, query: str, ids: Sequence[int]) -> l
     return _around(connection, query, ids[:middle]) + _around(connection, query, ids[middle:]) if middle else []
 
 
+def lacks_locks(error: sqlite3.Error) -> bool:
+    """Whether SQLite fails because the file system has no locks or no shared memory."""
+    return _extended_code(error) in LOCKLESS
+
+
 def _code(error: Exception) -> int:
     """SQLite's primary error code; 0 for errors that are not SQLite's."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _extended_code(error) & 0xFF
+
+
+def _extended_code(error: Exception) -> int:
+    """SQLite's extended error code; 0 for errors that are not SQLite's: Python's own module raises some without one."""
+    return getattr(error, "sqlite_errorcode", 0)
 
 
 def _quoted(name: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from analysis.database import LOCKLESS
+from analysis.database import lacks_locks
 from trainables.errors import UserError
 from trainables.records import COLUMNS, FORMAT, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
 
@@ -166,7 +166,7 @@ class Recorder:
         try:
             yield
         except sqlite3.Error as error:
-            if error.sqlite_errorcode in LOCKLESS:
+            if lacks_locks(error):
                 raise RecordError(
                     f"{self._path} cannot be written: {error}. Its file system lacks the locks or the shared memory "
                     "that SQLite needs: keep the study on a local disk"
