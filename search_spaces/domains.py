@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from trainables import fields
+from trainables import fields, old_keys
 from trainables.config import Frozen, numeric
 from trainables.errors import UserError
 
@@ -68,7 +68,8 @@ class Parameter(Frozen):
         if not isinstance(when, Mapping):
             return when
         several = {key: value if isinstance(value, list | tuple) else (value,) for key, value in when.items()}
-        return {key: tuple(fields.read(key, value) for value in values) for key, values in several.items()}
+        named = {old_keys.key(key): values for key, values in several.items()}
+        return {key: tuple(fields.read(key, value) for value in values) for key, values in named.items()}
 
     @model_validator(mode="after")
     def _one_domain(self, info: ValidationInfo) -> Self:
@@ -169,7 +170,7 @@ class Parameter(Frozen):
 
 def _key(info: ValidationInfo) -> str:
     """The key whose domain is read; empty where none is known."""
-    return info.context["key"] if info.context else ""
+    return (info.context or {}).get("key", "")
 
 
 def _is_finite(value: Any) -> bool:

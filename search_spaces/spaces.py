@@ -17,7 +17,17 @@ OPTIMIZER = space(
     optimizer__nesterov={"choice": [False, True], "when": {"optimizer.name": "SGD"}},
     optimizer__amsgrad={"choice": [False, True], "when": {"optimizer.name": ["Adam", "AdamW"]}},
 )
-"""All optimizers; momentum and nesterov only with SGD, amsgrad only with Adam and AdamW."""
+"""The thesis's optimizers; momentum and nesterov only with SGD, amsgrad only with Adam and AdamW."""
+
+EVERY_OPTIMIZER: Space = {
+    **OPTIMIZER,
+    **space(
+        optimizer__name={"choice": ["SGD", "Adam", "AdamW", "RMSprop"]},
+        optimizer__momentum={"uniform": [0.1, 0.99], "when": {"optimizer.name": ["SGD", "RMSprop"]}},
+        optimizer__centered={"choice": [False, True], "when": {"optimizer.name": "RMSprop"}},
+    ),
+}
+"""The thesis's optimizers and RMSprop."""
 
 SGD = space(
     optimizer__lr={"loguniform": [1e-3, 0.3]},
@@ -54,6 +64,7 @@ METHOD = space(
 
 BY_NAME: Mapping[str, Space] = {
     "optimizer": OPTIMIZER,
+    "every_optimizer": EVERY_OPTIMIZER,
     "sgd": SGD,
     "schedule": SCHEDULE,
     "batch_size": BATCH_SIZE,

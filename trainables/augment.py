@@ -17,7 +17,27 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from trainables.errors import UserError
+
 Augmentation = Literal["none", "standard", "thesis"]
+
+
+class AugmentationError(UserError, ValueError):
+    """An augmentation does not suit the images."""
+
+
+def check(policy: Augmentation, channels: int, what: str = "these images") -> None:
+    """Whether a policy suits images of that many channels.
+
+    Raises:
+        AugmentationError: it changes colours, and the images have none.
+    """
+    if policy == "thesis" and channels != 3:
+        raise AugmentationError(
+            f"augmentation 'thesis' changes colours, and {what} have {channels} channel; use standard (flip and crop) "
+            "or none"
+        )
+
 
 _DRAWS = 12
 _ORDERS = tuple(permutations(range(4)))
@@ -25,31 +45,36 @@ _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
 def augment(
-    images: UInt8[Tensor, "n c 32 32"],
+    images: UInt8[Tensor, "n c h w"],
     index: Int64[Tensor, " n"],
     epoch: Int64[Tensor, " n"],
     seed: int,
     policy: Augmentation,
-) -> Float[Tensor, "n c 32 32"]:
-    """The pictures in [0, 1], each transformed as its (seed, epoch, index) says.
+) -> Float[Tensor, "n c h w"]:
+    """The images in [0, 1], each transformed as its (seed, epoch, index) says.
 
     ``thesis`` is section 4.2.3: RandomHorizontalFlip, RandomAffine(180, (0.1, 0.1), (0.9, 1.1)), RandomCrop(32,
     padding=4), ColorJitter(0.5, 0.5, 0.5, 0.05). ``standard`` is the flip and the crop. Distributions are those of
-    torchvision's transforms of these names; geometry is resampled once.
+    torchvision's transforms of these names; geometry is resampled once. At another size than 32 x 32, the crop's
+    padding is an eighth of height and width, rounded down: the same share of the image.
+
+    Raises:
+        AugmentationError: the policy changes colours, and the images have none.
     """
+    check(policy, images.shape[1])
     pixels = images.float() / 255
     if policy == "none":
         return pixels
     u = uniforms(seed, epoch, index, _DRAWS)
+    height, width = images.shape[2:]
     if policy == "standard":
-        return warp(pixels, flip=u[:, 0] < 0.5, crop=_crop(u[:, 1:3]))
-    size = images.shape[-1]
+        return warp(pixels, flip=u[:, 0] < 0.5, crop=_crop(u[:, 1:3], width, height))
     moved = warp(
         pixels,
         flip=u[:, 0] < 0.5,
-        crop=_crop(u[:, 1:3]),
+        crop=_crop(u[:, 1:3], width, height),
         angle=(2 * u[:, 3] - 1) * math.pi,
-        shift=((2 * u[:, 4:6] - 1) * 0.1 * size).round(),
+        shift=((2 * u[:, 4:6] - 1) * 0.1 * _constant((width, height), torch.float32, images.device)).round(),
         scale=0.9 + 0.2 * u[:, 6],
     )
     order = _constant(_ORDERS, torch.int64, images.device)[(u[:, 7] * len(_ORDERS)).long()]
@@ -62,9 +87,10 @@ def _constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device)
     return torch.tensor(values, dtype=dtype, device=device)
 
 
-def _crop(u: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-    """Offsets of a crop out of a picture padded by 4, relative to the picture: -4 to 4, whole pixels."""
-    return (u * 9).floor() - 4
+def _crop(u: Float[Tensor, "n 2"], width: int, height: int) -> Float[Tensor, "n 2"]:
+    """Offsets (x, y) of a crop out of an image padded by an eighth of its size, relative to it: -4 to 4 at 32."""
+    places = [(u[:, axis] * (2 * (size // 8) + 1)).floor() - size // 8 for axis, size in enumerate((width, height))]
+    return torch.stack(places, dim=1)
 
 
 def uniforms(seed: int, epoch: Int64[Tensor, " n"], index: Int64[Tensor, " n"], count: int) -> Float[Tensor, "n count"]:

@@ -5,25 +5,37 @@ from __future__ import annotations
 import gc
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainables import models, optimizers, samplers, telemetry
+from trainables import clocks, methods, models, old_keys, optimizers, telemetry
 from trainables.augment import augment
-from trainables.config import ADJUSTABLE, BETTER, DeadRun, MethodConfig, Runtime, TrialConfig
-from trainables.data import Dataset, load
+from trainables.clocks import Reference
+from trainables.config import ADJUSTABLE, BETTER, Clock, DeadRun, MethodConfig, Runtime, TrialConfig
+from trainables.data import Dataset, Dimensions, load
 from trainables.errors import UserError
+from trainables.gradients import gradient_norms
 from trainables.graphs import Replayed
-from trainables.metrics import evaluate, judge
+from trainables.imports import CodeError, culprit, told
+from trainables.methods import ProbeResult, Sampler, Views
+from trainables.methods.build import Problem
+from trainables.metrics import evaluate, judge, measures
+from trainables.normalization import reestimated
 from trainables.precision import place, set_deterministic, set_float32
-from trainables.records import ADDITIVE, BY_NAME, EVALUATIONS, METRICS, Row, gap, out_of_memory
-from trainables.samplers import ProbeResult, Sampler, Views
-from trainables.seeds import derive, generator, permutation
-from trainables.train import Stopwatch, prober, train_epoch, updater, watched
+from trainables.records import ADDITIVE, BUILT_IN, Columns, Row, out_of_memory
+from trainables.seeds import GlobalRandomness, derive, generator, permutation
+from trainables.train import Stopwatch, Update, prober, train, updater, watched
+
+REESTIMATED = 10_240
+"""Clean training images, at most, that the statistics of batch normalization are estimated from anew."""
+
+CHUNK = 256
+"""Images in each of the batches that they are estimated from."""
 
 AT_ONCE = {"cpu": 1024, "cuda": 2048}
 """Samples that are probed together, ahead of need, by device."""
@@ -33,15 +45,21 @@ class DeviceError(UserError, ValueError):
     """The device that was asked for is not there."""
 
 
+class UnmeasuredError(UserError, ValueError):
+    """A budget is in reference seconds, and none were measured for the configuration."""
+
+
 class Arm:
     """One method trained under one configuration.
 
     Initial weights, order and augmentation come from streams of the trial's seed alone, so all arms of a trial share
-    them.
+    them. Layers that draw random numbers, which only networks of one's own have, draw from a stream of the arm, which
+    starts alike in all arms; such networks are not recorded as graphs.
 
     Attributes:
         probed: what the last epoch's probes said.
         trained: what its updates' own forward passes said.
+        missing: the columns of own metrics that have not been finite once; they are recorded without a value.
         suspect: whether the training loss is not finite, be it measured or that of the epoch's own forward passes.
     """
 
@@ -52,28 +70,42 @@ class Arm:
         config: TrialConfig,
         data: Dataset,
         device: torch.device,
-        others: Mapping[str, Sampler],
+        others: Mapping[str, Arm],
         graphs: bool = False,
+        reference: Reference | None = None,
     ) -> None:
         self.name = name
         self.config = config
+        self.reference = reference
+        self.allotment = config.allotment(name)
+        self.leader = others[self.allotment.of] if self.allotment.of else None
         self.data = data
         self.device = device
-        channels = data.train.images.shape[1]
-        weights = generator(config.seed, "weights")
-        self.model = place(models.build(config.model, channels, data.classes, weights), config.precision, device)
+        self.model = self._network("weights")
+        graphs = graphs and not config.model.own and optimizers.recordable(config.optimizer)
         self.optimizer = optimizers.build(config.optimizer, self.model.parameters(), graphs and device.type == "cuda")
-        self.sampler = samplers.build(
+        problem = Problem(
+            labels=data.train.labels,
+            classes=data.classes,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            images=lambda index: data.clean("train", index),
+            network=self._network,
+            samples=self.feed,
+            gradient_norms=lambda views: gradient_norms(self.model, *self.feed(views)),
+            true_labels=data.true_labels,
+        )
+        self.sampler: Sampler = methods.build(
             method,
-            config.batch_size,
-            order=lambda epoch: permutation(len(data.train.labels), config.seed, "order", epoch),
+            problem,
+            order=lambda number: permutation(len(data.train.labels), config.seed, "order", number),
             seed=config.seed,
             device=device,
-            others=others,
-            size=len(data.train.labels),
-            epochs=config.epochs,
+            others={other: arm.sampler for other, arm in others.items()},
             at_once=AT_ONCE[device.type],
+            smoothing=config.label_smoothing,
         )
+        self.randomness = GlobalRandomness(device, config.seed, "layers") if config.model.own else None
         self.stopwatch = Stopwatch(device)
         self.probed: list[ProbeResult] = []
         self.trained: list[ProbeResult] = []
@@ -86,10 +118,44 @@ class Arm:
             update = Replayed(update, [config.batch_size], device)
             self.graphs += [probe, update]
         self.probe = watched(probe, self.stopwatch.measure("probe"), self.probed.append)
-        self.update = watched(update, self.stopwatch.measure("train"), self.trained.append)
+        self.update = watched(self._at_rate(update), self.stopwatch.measure("train"), self.trained.append)
+        self.measures = measures(config.metrics)
+        self.missing: set[str] = set()
         self.totals: Counter[str] = Counter()
         self.suspect = False
+        self._epoch = 1
+        self._began: int | float = 0
+        self._until: int | float = 0
+        self._spent: int | float = 0  # of the epoch, on the budget's clock
+        self._rate: float = config.optimizer.lr
+        self._factor: float | Tensor = 1.0
         self._augmentation_seed = derive(config.seed, "augmentation")
+
+    def _network(self, stream: str) -> nn.Module:
+        """A fresh network of this arm's kind on its device, initial weights from the trial's stream of that name."""
+        weights = generator(self.config.seed, stream)
+        _, channels, height, width = self.data.train.images.shape
+        network = models.build(self.config.model, channels, (height, width), self.data.classes, weights)
+        return place(network, self.config.precision, self.device, channels_last=not self.config.model.own)
+
+    def _scheduled(self, done: int | float, whole: int | float) -> float:
+        """The schedule's learning rate when ``done`` of the ``whole`` budget is spent."""
+        config = self.config
+        return optimizers.learning_rate(config.optimizer.lr, config.schedule, done, whole, config.epochs)
+
+    def _at_rate(self, update: Update) -> Update:
+        """``update`` at the epoch's learning rate times the factor that the method asks for."""
+
+        def at_rate(views: Views) -> ProbeResult:
+            before, factor = self._rate, self.sampler.rate()
+            if self.config.schedule.per_update:
+                self._rate = self._scheduled(*self._done())
+            if torch.is_tensor(factor) or (self._rate, factor) != (before, self._factor):
+                optimizers.set_rate(self.optimizer, self._rate * factor)
+                self._factor = factor
+            return update(views)
+
+        return at_rate
 
     def feed(self, views: Views) -> tuple[Tensor, Tensor]:
         """The normalized pictures that ``views`` stand for, and their labels."""
@@ -108,39 +174,109 @@ class Arm:
         """The same samples without augmentation."""
         return self.data.clean("train", views.index), self.data.train.labels.index_select(0, views.index)
 
-    def advance(self, epoch: int) -> Row:
-        """Train for ``epoch`` (counted from 1; 0 trains nothing), measure, and return the epoch's row."""
-        rate = optimizers.learning_rate(
-            self.config.optimizer.lr, self.config.schedule, max(epoch, 1), self.config.epochs
-        )
-        optimizers.set_rate(self.optimizer, rate)
+    def total(self, clock: Clock) -> int | float:
+        """What the arm has spent on a clock by the end of its last epoch."""
+        return clocks.amount(clock, self.totals, self.sampler.passes)
+
+    def budget(self, epoch: int) -> int | float:
+        """What it may have spent by the end of an epoch, on its budget's clock."""
+        if self.leader:
+            return self.leader.total(self.allotment.clock)
+        assert self.allotment.amount is not None
+        return self.allotment.amount * epoch / self.config.epochs
+
+    def _cost(self) -> dict[str, int | float]:
+        """What the epoch has cost so far, under the names of the epoch table; seconds where there is a reference."""
+        spent = self.sampler.spent()
+        return spent | ({"reference_seconds": clocks.seconds(spent, self.reference)} if self.reference else {})
+
+    def _spend(self) -> int | float:
+        """What has been spent so far, within the epoch, on the budget's clock."""
+        clock = self.allotment.clock
+        if clock == "epochs":
+            self._spent = self.sampler.passes
+        else:
+            self._spent = self._began + clocks.amount(clock, self._cost(), 0.0)
+        return self._spent
+
+    def _done(self) -> tuple[int | float, int | float]:
+        """What was spent of the whole budget by the end of the last update, and the whole budget.
+
+        In epochs, where the whole is not known: it is what another arm will have spent.
+        """
+        if self.allotment.amount is not None:
+            return min(self._spent, self.allotment.amount), self.allotment.amount
+        of_epoch = self._until - self._began
+        share = min(max((self._spent - self._began) / of_epoch, 0.0), 1.0) if of_epoch > 0 else 0.0
+        return self._epoch - 1 + share, self.config.epochs
+
+    def train(self, epoch: int) -> None:
+        """Train for ``epoch`` (counted from 1; 0 trains nothing), and measure nothing."""
+        self._epoch = max(epoch, 1)
+        self._rate, self._factor = self._scheduled(self._epoch - 1, self.config.epochs), 1.0
+        optimizers.set_rate(self.optimizer, self._rate)
         self.probed.clear()
         self.trained.clear()
-        if epoch > 0:
-            train_epoch(epoch, self.sampler, self.probe, self.update)
-        evaluations = self._evaluations(epoch)
+        if epoch == 0:
+            return
+        self.sampler.start_epoch(epoch)
+        self._began, self._until = self.total(self.allotment.clock), self.budget(epoch)
+        with self.randomness or nullcontext():
+            if not self.sampler.prepared:
+                with self.stopwatch.measure("auxiliary"):
+                    self.sampler.prepare()
+            choosing = self.stopwatch.measure("choose")
+            train(self.sampler, self.probe, self.update, self._spend, self._until, choosing)
+
+    def advance(self, epoch: int) -> Row:
+        """Train for ``epoch`` (counted from 1; 0 trains nothing), measure, and return the epoch's row."""
+        self.train(epoch)
+        with self.randomness or nullcontext(), self._normalized():  # a layer may draw in evaluation, too
+            evaluations = self._evaluations(epoch)
         sums = self._sums(trained=epoch > 0)
-        self.totals.update(sums)
+        self.totals.update({name: value for name, value in sums.items() if value is not None})
         decided = sums["samples_kept"] + sums["samples_rejected"]
         return {
             "arm": self.name,
             "epoch": epoch,
             **evaluations,
             **sums,
-            "samples_held": len(self.sampler.held),
+            "passes": self.sampler.passes,
+            "samples_held": self.sampler.waiting,
             "acceptance": sums["samples_kept"] / decided if decided else None,
             "raw_batches_per_step": sums["raw_batches"] / sums["steps"] if sums["steps"] else None,
-            "learning_rate": rate,
-            **{f"cumulative_{name}": self.totals[name] for name in sums},
+            "learning_rate": self._rate,
+            **{f"cumulative_{name}": None if value is None else self.totals[name] for name, value in sums.items()},
             **telemetry.read(self.device),
         }
 
-    def evaluate(self, split: str) -> dict[str, float]:
+    @contextmanager
+    def _normalized(self) -> Iterator[None]:
+        """Within it, batch normalization evaluates with the statistics that are asked for."""
+        if self.config.evaluate.batchnorm == "running":
+            yield
+            return
+        order = permutation(len(self.data.train.labels), self.config.seed, "normalization")[:REESTIMATED]
+        parts = max(len(order) // CHUNK, 1)
+        size = len(order) // parts
+        chosen = order[: size * parts].to(self.device)
+        with ExitStack() as stack:
+            with self.stopwatch.measure("reestimate"):
+                images = (self.data.clean("train", part) for part in chosen.split(size))
+                stack.enter_context(reestimated(self.model, images))
+            yield
+
+    def evaluate(self, split: str) -> dict[str, float | None]:
         """The columns of one split, by the model as it is."""
         with self.stopwatch.measure("evaluate"):
-            return _columns(split, evaluate(self.model, self.data, split))
+            return self._columns(split, evaluate(self.model, self.data, split, self.measures))
 
-    def running(self) -> dict[str, float]:
+    def measured_late(self) -> dict[str, float | None]:
+        """The columns of the training set, which were not due."""
+        with self.randomness or nullcontext(), self._normalized():
+            return self.evaluate("train")
+
+    def running(self) -> dict[str, float | None]:
         """The columns of the training set as the last epoch's own forward passes have it; none if there was none.
 
         Of all that was probed, in vain too; of an arm that probes nothing, what was trained on, before its update. Not
@@ -151,13 +287,20 @@ class Arm:
             return {}
         with self.stopwatch.measure("evaluate"):
             whole = ProbeResult.join(seen)
-            return _columns("train", judge(whole.logits, whole.labels))
+            return self._columns("train", judge(whole.logits, whole.labels, self.measures))
+
+    def _columns(self, split: str, metrics: Mapping[str, float]) -> dict[str, float | None]:
+        values: dict[str, float | None] = {f"{split}_{name}": value for name, value in metrics.items()}
+        own = {column.name for column in self.config.columns.own}
+        lacking = {name for name, value in values.items() if name in own and not math.isfinite(value or 0.0)}
+        self.missing |= lacking
+        return values | dict.fromkeys(lacking)
 
     def _evaluations(self, epoch: int) -> dict[str, float | None]:
         due = self.config.evaluate.due(epoch, self.config.epochs)
         train = self.evaluate("train") if due else self.running()
-        self.suspect = not math.isfinite(train.get("train_mean_loss", 0.0))
-        values: dict[str, float | None] = {column.name: None for column in EVALUATIONS}
+        self.suspect = not math.isfinite(train.get("train_mean_loss") or 0.0)
+        values: dict[str, float | None] = dict.fromkeys(self.config.columns.evaluations)
         if due or self.config.evaluate.train == "running":
             values |= train
         for split, _ in self.data.splits():
@@ -166,25 +309,28 @@ class Arm:
         return values
 
     def _sums(self, trained: bool) -> dict[str, Any]:
-        """What the epoch adds to the totals: the columns :data:`~trainables.records.ADDITIVE`."""
+        """What the epoch adds to the totals: the columns :data:`~trainables.records.ADDITIVE`; None: not known."""
         seconds = self.stopwatch.read()
-        counts = asdict(self.sampler.counts) if trained else dict.fromkeys(asdict(self.sampler.counts), 0)
-        sums = counts | {f"{phase}_seconds": seconds.get(phase, 0.0) for phase in ("probe", "train", "evaluate")}
-        sums["seconds"] = sums["probe_seconds"] + sums["train_seconds"]
-        sums["compute"] = float(counts["samples_probed"] + 3 * counts["samples_trained"])
-        return {column.name: sums[column.name] for column in ADDITIVE}
+        phases = ("probe", "train", "evaluate", "reestimate", "auxiliary", "choose")
+        sums: dict[str, Any] = {f"{phase}_seconds": seconds.get(phase, 0.0) for phase in phases}
+        sums["select_seconds"] = max(sums["choose_seconds"] - sums["probe_seconds"], 0.0)
+        sums["seconds"] = sum(sums[f"{phase}_seconds"] for phase in ("probe", "select", "train", "auxiliary"))
+        spent = self._cost()
+        sums |= spent if trained else {name: type(value)(0) for name, value in spent.items()}
+        return {column.name: sums.get(column.name) for column in ADDITIVE}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the arm's future depends on; tensors and plain values only."""
-        return {
+        state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "totals": dict(self.totals),
         }
+        return state | ({"layers": self.randomness.state_dict()} if self.randomness else {})
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned, with this arm's own optimizer settings."""
+    def load_state_dict(self, state: dict[str, Any], epoch: int) -> None:
+        """Continue after ``epoch`` from what :meth:`state_dict` returned, with this arm's own optimizer settings."""
         self.model.load_state_dict(state["model"])
         settings = [_settings(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -192,7 +338,10 @@ class Arm:
             group.update(values)
         for graph in self.graphs:
             graph.forget()
-        self.sampler.load_state_dict(state["sampler"])
+        fresh = self.sampler.memory.state_dict()
+        self.sampler.load_state_dict(old_keys.sampler(state["sampler"], fresh, max(epoch, 0)))
+        if self.randomness:
+            self.randomness.load_state_dict(state["layers"])
         self.totals = Counter(state["totals"])
 
 
@@ -202,12 +351,25 @@ class Comparison:
     Order, schedule and augmentation are functions of seed and epoch, so the epoch is all the state they have.
     """
 
-    def __init__(self, config: TrialConfig, data: Dataset, device: torch.device, graphs: bool = False) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: Dataset,
+        device: torch.device,
+        graphs: bool = False,
+        references: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    ) -> None:
+        """``references`` as :class:`~trainables.config.Runtime` has them.
+
+        Raises:
+            UnmeasuredError: a budget is in reference seconds, and there are none for this configuration.
+        """
         self.config = config
+        reference = _reference(config, data, references)
         self.arms: list[Arm] = []
-        for name, method in sorted(config.arms.items(), key=lambda arm: arm[1].like is not None):  # followers last
-            others = {arm.name: arm.sampler for arm in self.arms}
-            self.arms.append(Arm(name, method, config, data, device, others, graphs))
+        for name in config.in_order:
+            others = {arm.name: arm for arm in self.arms}
+            self.arms.append(Arm(name, config.arms[name], config, data, device, others, graphs, reference))
         self.chance = float(torch.bincount(data.train.labels).max()) / len(data.train.labels)
         self.epoch = -1
         self.diverged: list[str] = []
@@ -222,9 +384,12 @@ class Comparison:
             raise RuntimeError(f"the comparison is over: {self.epoch} of {self.config.epochs} epochs, {self.diverged=}")
         self.epoch += 1
         rows = [_advanced(arm, self.epoch) for arm in self.arms]
+        for arm in self.arms:
+            following = [one.sampler for one in self.arms if one.config.arms[one.name].follows == arm.name]
+            arm.sampler.forget(min(one.finished for one in (arm.sampler, *following)))
         if any(arm.suspect for arm in self.arms):  # it may end here, and all arms are measured at the end
             for arm, row in zip(self.arms, rows, strict=True):
-                row |= arm.evaluate("train") if row["train_mean_loss"] is None else {}
+                row |= arm.measured_late() if row["train_mean_loss"] is None else {}
         self.diverged = diverged(rows)
         return rows
 
@@ -248,6 +413,12 @@ class Comparison:
     def reason(self) -> str | None:
         """Why it ended before its last epoch; None if it did not."""
         return f"training loss is not finite: {', '.join(self.diverged)}" if self.diverged else None
+
+    @property
+    def note(self) -> str | None:
+        """What the record lacks though nothing has failed; None where that is nothing."""
+        missing = sorted(set().union(*(arm.missing for arm in self.arms)))
+        return f"not a finite number, and recorded as missing: {', '.join(missing)}" if missing else None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything; loads with ``torch.load(weights_only=True)``."""
@@ -290,7 +461,20 @@ class Comparison:
         self.epoch = state["epoch"]
         self.diverged = state["diverged"]
         for arm in self.arms:
-            arm.load_state_dict(state["arms"][arm.name])
+            arm.load_state_dict(state["arms"][arm.name], self.epoch)
+
+
+def _reference(config: TrialConfig, data: Dataset, references: Mapping[str, tuple[float, float]]) -> Reference | None:
+    """The reference of a configuration; None where there is none and no budget needs it."""
+    key = clocks.key(config, Dimensions(data.channels, data.size, data.classes))
+    if key in references:
+        return Reference(*references[key])
+    if any(config.allotment(name).clock == "reference_seconds" for name in config.arms):
+        raise UnmeasuredError(
+            f"a budget is in reference seconds, and none were measured for {key}; they are measured when a study "
+            "begins, for what its search can ask for"
+        )
+    return None
 
 
 def _shared(config: TrialConfig) -> dict[str, Any]:
@@ -310,14 +494,24 @@ def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
         DatasetError: the data set is missing, damaged or too small.
         DeviceError: CUDA is asked for and not there.
         PrecisionError: the device does not compute in the precision that is asked for.
+        UnmeasuredError: a budget is in reference seconds, and ``runtime`` has none for the configuration.
+    """
+    data, device = ready(config, runtime)
+    return Comparison(config, data, device, runtime.cuda_graphs and device.type == "cuda", runtime.reference)
+
+
+def ready(config: TrialConfig, runtime: Runtime) -> tuple[Dataset, torch.device]:
+    """The data of ``config`` and their device, this process set to compute as ``config`` and ``runtime`` say.
+
+    Raises:
+        UserError: as :func:`prepare`.
     """
     torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime)
     release(device)
     set_float32(config.precision, device)
     set_deterministic(runtime.deterministic)
-    data = load(config.dataset, runtime.data_dir, device)
-    return Comparison(config, data, device, runtime.cuda_graphs and device.type == "cuda")
+    return load(config.dataset, runtime.data_dir, device), device
 
 
 def release(device: torch.device) -> None:
@@ -341,17 +535,21 @@ def diverged(rows: Iterable[Row]) -> list[str]:
 
 
 def _advanced(arm: Arm, epoch: int) -> Row:
-    """The row of one epoch of ``arm``; an error for want of memory says which arm wanted it, for that arm has lost."""
+    """The row of one epoch of ``arm``; an error for want of memory says which arm wanted it, for that arm has lost.
+
+    Raises:
+        CodeError: code of the researcher's own raises something else; says in which file and line.
+    """
     try:
         return arm.advance(epoch)
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             error.add_note(out_of_memory(arm.name))
+        elif isinstance(error, CodeError):
+            raise CodeError(f"arm {arm.name!r}: {error}") from error
+        elif culprit(error):
+            raise CodeError(f"arm {arm.name!r}: {told(error)}") from error
         raise
-
-
-def _columns(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{split}_{name}": value for name, value in metrics.items()}
 
 
 def dead(rows: Iterable[Row], chance: float, settings: DeadRun, every: int = 1) -> str | None:
@@ -373,7 +571,7 @@ def dead(rows: Iterable[Row], chance: float, settings: DeadRun, every: int = 1) 
     )
 
 
-def report(rows: Sequence[Row], baseline: str, treatment: str) -> dict[str, float]:
+def report(rows: Sequence[Row], baseline: str, treatment: str, columns: Columns = BUILT_IN) -> dict[str, float]:
     """One epoch of a comparison as flat metrics: ``ARM/METRIC`` and ``gap/METRIC``; a metric that is missing is left
     out.
     """
@@ -382,26 +580,28 @@ def report(rows: Sequence[Row], baseline: str, treatment: str) -> dict[str, floa
         f"{arm}/{name}": float(value)
         for arm, row in arms.items()
         for name, value in row.items()
-        if isinstance(value, int | float) and name in BY_NAME
+        if isinstance(value, int | float) and name in columns.by_name
     }
-    for metric in METRICS:
+    for metric in columns.metrics:
         ours, theirs = flat.get(f"{treatment}/{metric}"), flat.get(f"{baseline}/{metric}")
         if ours is not None and theirs is not None:
-            flat[f"gap/{metric}"] = gap(metric, ours, theirs)
+            flat[f"gap/{metric}"] = columns.gap(metric, ours, theirs)
     return flat
 
 
-def better(metrics: Mapping[str, float], baseline: str, treatment: str) -> dict[str, float]:
+def better(
+    metrics: Mapping[str, float], baseline: str, treatment: str, columns: Columns = BUILT_IN
+) -> dict[str, float]:
     """``better/METRIC`` for the metrics of :func:`report`: the value of the arm that is better in it.
 
     It stays the same where baseline and treatment change places. A value that is not a number is worse than any other.
     """
     values = {}
-    for metric in METRICS:
+    for metric in columns.metrics:
         sides = metrics.get(f"{baseline}/{metric}"), metrics.get(f"{treatment}/{metric}")
         if sides[0] is None or sides[1] is None:
             continue
         numbers = [value for value in sides if value is not None and not math.isnan(value)]
-        best = max if BY_NAME[metric].direction > 0 else min
+        best = max if columns.by_name[metric].direction > 0 else min
         values[f"{BETTER}/{metric}"] = best(numbers, default=math.nan)
     return values

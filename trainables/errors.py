@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -12,3 +14,9 @@ class UserError(Exception):
     """
 
     exit_code: ClassVar[int] = 2
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
+    """For messages: the nearest of the known names to an unknown one, or ``otherwise`` where none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise

@@ -29,8 +29,33 @@ def local(data_dir: str, folder: str) -> Path:
     """
     if not is_uri(data_dir):
         return Path(data_dir)
-    root = cache() / hashlib.sha256(data_dir.encode()).hexdigest()[:16]
-    source, target = Place(data_dir, folder), root / folder
+    root = _place_of(data_dir)
+    _fetch(Place(data_dir, folder), root / folder)
+    return root
+
+
+def folder(named: str) -> Path:
+    """A folder that is named by a path or a URI, on this machine's disk; see :func:`local`.
+
+    Raises:
+        OSError: the URI cannot be read, or the cache not be written.
+        ValueError: no file system is known by the URI's name, or the path leads nowhere.
+    """
+    place = Place.of(named)
+    if place.local:
+        return place.local
+    target = _place_of(named) / "whole"
+    _fetch(place, target)
+    return target
+
+
+def _place_of(uri: str) -> Path:
+    """Where in the cache the copies of what is under a URI lie."""
+    return cache() / hashlib.sha256(uri.encode()).hexdigest()[:16]
+
+
+def _fetch(source: Place, target: Path) -> None:
+    """Copy a folder, if it is there and not yet copied; of several processes one does, and the others wait."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.is_dir() and source.is_folder():
@@ -41,4 +66,3 @@ def local(data_dir: str, folder: str) -> Path:
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-    return root

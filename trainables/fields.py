@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainables.config import Frozen, TrialConfig, leaves, numeric
+from trainables.config import FILTER, SELECTOR, Frozen, Named, TrialConfig, leaves, members, numeric
 
 
 @cache
@@ -58,7 +58,11 @@ def _annotations(annotation: Any, path: Sequence[str]) -> Iterator[Any]:
     if not path:
         yield annotation
     elif isinstance(annotation, type) and issubclass(annotation, Frozen):
-        if field := annotation.model_fields.get(path[0]):
+        field = annotation.model_fields.get(path[0])
+        if named := next((part for part in field.metadata if isinstance(part, Named)), None) if field else None:
+            for member in named.members() if path[1:] else ():
+                yield from _annotations(member, path[1:])
+        elif field:
             limited = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             yield from _annotations(limited, path[1:])
     elif get_origin(annotation) is dict:
@@ -66,3 +70,19 @@ def _annotations(annotation: Any, path: Sequence[str]) -> Iterator[Any]:
     else:
         for member in get_args(annotation):
             yield from _annotations(member, path)
+
+
+def options(section: str, name: str | None) -> frozenset[str]:
+    """The keys of a section such as ``optimizer`` or ``arms.mine.selector`` that names something built in.
+
+    With ``name`` None they are those of code of one's own, as far as they are the same whatever it is. None are known
+    of a name that is not built in.
+    """
+    part = section.rpartition(".")[2]
+    if named := {"filter": FILTER, "selector": SELECTOR}.get(part):
+        if name is None:
+            return frozenset({"use"})
+        return frozenset(named.class_of({"name": name}).model_fields) - {"use"} if name in named.table else frozenset()
+    kinds = members(TrialConfig.model_fields[part].annotation)
+    member = kinds["use"] if name is None else kinds.get(name, kinds.get("built_in"))
+    return frozenset(member.model_fields) if member else frozenset()

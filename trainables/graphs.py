@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from trainables.samplers import ProbeResult, Views
+from trainables.methods import ProbeResult, Views
 
 WARM_UP = 3
 """Calls before the recording, as torch asks for: libraries choose their kernels, optimizers make their buffers."""
@@ -58,7 +58,7 @@ class Replayed:
             if self._calls[size] < WARM_UP:
                 self._calls[size] += 1
                 return _aside(self._run, views, self._device)
-            self._replays[size] = _recorded(self._run, size, self._device, self._pool)
+            self._replays[size] = _recorded(self._run, views, self._device, self._pool)
         return self._replays[size](views)
 
 
@@ -83,18 +83,18 @@ def _side(device: torch.device) -> torch.cuda.Stream:
 
 
 def _recorded(
-    run: Callable[[Views], ProbeResult], size: int, device: torch.device, pool: Any
+    run: Callable[[Views], ProbeResult], like: Views, device: torch.device, pool: Any
 ) -> Callable[[Views], ProbeResult]:
-    """What runs ``run`` on views of that ``size``, in the same memory every time; to record runs nothing."""
-    fixed = Views(*(torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2)))
+    """What runs ``run`` on as many views as ``like``, in the same memory every time; to record runs nothing."""
+    fixed = Views(**{name: torch.zeros_like(tensor, device=device) for name, tensor in like.tensors().items()})
     if device.type == "cuda":
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=_side(device)):
             recorded = run(fixed)
 
     def replay(views: Views) -> ProbeResult:
-        fixed.index.copy_(views.index)
-        fixed.epoch.copy_(views.epoch)
+        for name, tensor in views.tensors().items():
+            getattr(fixed, name).copy_(tensor)
         if device.type == "cuda":
             graph.replay()
         result = recorded if device.type == "cuda" else run(fixed)

@@ -27,18 +27,19 @@ class Bfloat16(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n classes"]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
         with torch.autocast(images.device.type, torch.bfloat16):
             return self.model(images).float()
 
 
-def place(model: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
-    """The model on ``device``, in ``precision``, with channels last, as the fast convolutions want them.
+def place(model: nn.Module, precision: Precision, device: torch.device, channels_last: bool = True) -> nn.Module:
+    """The model on ``device``, in ``precision``; with channels last, as the fast convolutions want them.
 
-    Only the weights are laid out: a convolution gives its result in the layout of its weights.
+    Only the weights are laid out: a convolution gives its result in the layout of its weights. A network of one's own
+    is left as it is, for it may rely on its layout (``x.view(len(x), -1)`` does).
     """
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device, memory_format=torch.channels_last) if channels_last else model.to(device)  # type: ignore[call-overload]
     return Bfloat16(model) if precision == "bf16" else model
 
 

@@ -7,8 +7,10 @@ The *gap* of a metric is ``direction * (treatment - baseline)``: positive always
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 FORMAT = 2
@@ -40,7 +42,12 @@ class Column:
 KEYS = (
     Column("trial_id", "str", "", "the comparison that the row belongs to"),
     Column("arm", "str", "", "the arm of the comparison"),
-    Column("epoch", "int", "epochs", "passes over the raw training data so far; 0 is before training"),
+    Column(
+        "epoch",
+        "int",
+        "epochs",
+        "epochs so far: passes over the raw data, or shares of the budget; 0: before training",
+    ),
 )
 
 _STATISTICS = {
@@ -72,12 +79,37 @@ ADDITIVE = (
     Column("samples_rejected", "int", "samples", "samples that a filter turned away"),
     Column("samples_overflowed", "int", "samples", "kept samples that did not fit the filtered batch"),
     Column("samples_trained", "int", "samples", "samples trained on"),
+    Column("samples_backward", "int", "samples", "samples trained on that had a part in the gradient"),
     Column("raw_batches", "int", "batches", "batches probed"),
     Column("probe_seconds", "float", "s", "time spent probing", -1),
+    Column("select_seconds", "float", "s", "time spent choosing: orders, ranks, draws, making batches; no probes", -1),
     Column("train_seconds", "float", "s", "time spent in updates", -1),
+    Column("auxiliary_seconds", "float", "s", "time spent on auxiliary models and scoring runs before training", -1),
     Column("evaluate_seconds", "float", "s", "time spent measuring (no clock counts it)"),
-    Column("seconds", "float", "s", "probing and updates together", -1),
-    Column("compute", "float", "forward-equivalents", "1 per probed and 3 per trained sample", -1),
+    Column("reestimate_seconds", "float", "s", "time spent on new BatchNorm statistics (no clock counts it)"),
+    Column("seconds", "float", "s", "probing, choosing, updates and auxiliary work together", -1),
+    Column(
+        "auxiliary_compute",
+        "float",
+        "forward-equivalents",
+        "work of a method beside probes and updates: auxiliary models, scoring runs",
+        -1,
+    ),
+    Column(
+        "compute",
+        "float",
+        "forward-equivalents",
+        "1 per probed sample, 1 per trained sample and 2 more where it is sent backward, and auxiliary work",
+        -1,
+    ),
+    Column(
+        "reference_seconds",
+        "float",
+        "s",
+        "the same work at the seconds that forward passes and updates took when they were measured for the study; "
+        "empty where they were not",
+        -1,
+    ),
 )
 
 CUMULATIVE = tuple(
@@ -85,6 +117,7 @@ CUMULATIVE = tuple(
 )
 
 STATE = (
+    Column("passes", "float", "passes", "passes over the raw training data so far; by default as many as epochs"),
     Column(
         "samples_held",
         "int",
@@ -127,19 +160,43 @@ TRIAL_COLUMNS = (
     Column("started", "float", "s", "Unix time of its start"),
     Column("ended", "float", "s", "Unix time of its end"),
     Column("objective", "float", "", "the search's objective at its last epoch"),
+    Column("proposed_by", "str", "", "with search.each arm, the side whose search proposed it: baseline or treatment"),
 )
 
 COLUMNS: tuple[Column, ...] = (*KEYS, *EVALUATIONS, *ADDITIVE, *STATE, *CUMULATIVE, *TELEMETRY)
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 METRICS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.direction)
 
+DECLARED_IN = "columns"
+"""The table of a study in which its columns are declared."""
+
+DECLARATIONS = (
+    Column("table", "str", "", "the table that has the column"),
+    Column("name", "str", "", "the column"),
+    Column("type", "str", "", "int, float or str"),
+    Column("unit", "str", "", "its unit; none where it has none"),
+    Column("direction", "int", "", "1: larger is better; -1: smaller is better; 0: neither"),
+    Column("meaning", "str", "", "what it holds"),
+)
+"""The columns of the table ``columns``: it says of every other column what :class:`Column` does."""
+
+
+def declarations(epochs: Sequence[Column]) -> list[list[str | int]]:
+    """The rows of the table ``columns``, where the table ``epochs`` has these columns."""
+    tables = {"trials": TRIAL_COLUMNS, "epochs": epochs, "steps": STEP_COLUMNS}
+    names = [column.name for column in DECLARATIONS[1:]]
+    return [[table, *(getattr(column, n) for n in names)] for table, listed in tables.items() for column in listed]
+
+
 #: What a curve can be drawn against (the word in the interface -> the column).
 CLOCKS: Mapping[str, str] = {
     "epochs": "epoch",
+    "passes": "passes",
     "steps": "cumulative_steps",
     "samples": "cumulative_samples_trained",
     "compute": "cumulative_compute",
     "seconds": "cumulative_seconds",
+    "reference_seconds": "cumulative_reference_seconds",
 }
 
 #: A trial's states, as the tables spell them.
@@ -162,18 +219,69 @@ Value = float | int | str | None
 Row = dict[str, Value]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one study's epoch table: this program's, and those of the metrics that the study declares itself.
+
+    Attributes:
+        own: the columns of the study's own metrics; every name starts with a split, such as ``test_calibration``.
+
+    Raises:
+        ValueError: two columns have the same name.
+    """
+
+    own: tuple[Column, ...] = ()
+
+    def __post_init__(self) -> None:
+        times = Counter(column.name for column in (*COLUMNS, *self.own))
+        if twice := sorted(name for name, count in times.items() if count > 1):
+            raise ValueError(f"there are two metrics of the name {', '.join(twice)}; rename one")
+
+    @cached_property
+    def all(self) -> tuple[Column, ...]:
+        """Every column, in the order of the table."""
+        return (*COLUMNS, *self.own)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        """Every column by its name."""
+        return {column.name: column for column in self.all}
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the columns that have a direction, and so a gap."""
+        return tuple(column.name for column in self.all if column.direction)
+
+    @cached_property
+    def evaluations(self) -> tuple[str, ...]:
+        """The names of the columns that are measured on a split."""
+        return tuple(column.name for column in (*EVALUATIONS, *self.own))
+
+    @cached_property
+    def compared(self) -> tuple[str, ...]:
+        """The names of the columns that a pair holds for each side: metrics and clocks."""
+        return tuple(name for name in self.by_name if name in self.metrics or name in CLOCKS.values())
+
+    def unit(self, metric: str) -> str:
+        """The unit of a column; "" for one that is not declared."""
+        return self.by_name[metric].unit if metric in self.by_name else ""
+
+    def gap(self, metric: str, treatment: float, baseline: float) -> float:
+        """How much better the treatment is in ``metric``, in its unit; positive means better.
+
+        Raises:
+            KeyError: ``metric`` is not a column, or has no direction.
+        """
+        direction = self.by_name[metric].direction
+        if not direction:
+            raise KeyError(f"{metric!r} has no direction, so no gap; metrics with one: {', '.join(self.metrics)}")
+        return direction * (treatment - baseline)
+
+
+BUILT_IN = Columns()
+"""The columns of a study that declares no metric of its own."""
+
+
 def out_of_memory(arm: str) -> str:
     """What a comparison's ``error`` says where this arm needed more memory than there was."""
     return f"arm {arm!r} ran out of memory"
-
-
-def gap(metric: str, treatment: float, baseline: float) -> float:
-    """How much better the treatment is in ``metric``, in its unit; positive means better.
-
-    Raises:
-        KeyError: ``metric`` is not a column, or has no direction.
-    """
-    direction = BY_NAME[metric].direction
-    if not direction:
-        raise KeyError(f"{metric!r} has no direction, so no gap; metrics with one: {', '.join(METRICS)}")
-    return direction * (treatment - baseline)

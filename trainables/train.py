@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
-from trainables.samplers import Probe, ProbeResult, Sampler, Views
+from trainables.methods import Probe, ProbeResult, Sampler, Views
 
 Feed = Callable[[Views], tuple[Tensor, Tensor]]
 """From views to the normalized pictures and labels that they stand for."""
 
-Loss = Callable[[Views, Tensor, Tensor], Tensor]
-"""From a batch, its logits and its labels to what an update descends."""
+Loss = Callable[[Views, Tensor, Tensor, Tensor], Tensor]
+"""From a batch, its logits, labels and images to what an update descends."""
 
 Update = Callable[[Views], ProbeResult]
 """One step of the optimizer on a batch; what the model said of it before."""
 
 
-def train_epoch(epoch: int, sampler: Sampler, probe: Probe, update: Update) -> None:
-    """One pass over the raw training data (section 3.3.2); how many updates that makes is the sampler's affair."""
-    for views in sampler.batches(epoch, probe):
-        update(views)
+MOST_PASSES = 100
+"""Passes over the raw data in an epoch at most: a method that finds nothing to train on would never spend a budget."""
+
+
+def train(
+    sampler: Sampler,
+    probe: Probe,
+    update: Update,
+    spent: Callable[[], int | float],
+    until: int | float,
+    choosing: AbstractContextManager[None],
+) -> None:
+    """Train until that much is ``spent``; by default that is one pass over the raw training data (section 3.3.2).
+
+    How many updates a pass makes is the sampler's affair. An epoch may end within a pass: the next goes on there.
+    ``choosing`` times the making of batches, probes included.
+    """
+    last = sampler.finished + MOST_PASSES
+    while spent() < until and sampler.finished < last:
+        for views in timed(sampler.batches(probe), choosing):
+            update(views)
+            if spent() >= until:
+                break
+
+
+def timed(batches: Iterator[Views], span: AbstractContextManager[None]) -> Iterator[Views]:
+    """The same batches; ``span`` times what each takes to be made."""
+    while True:
+        with span:
+            views = next(batches, None)
+        if views is None:
+            return
+        yield views
 
 
 def updater(model: nn.Module, feed: Feed, loss: Loss, optimizer: torch.optim.Optimizer) -> Update:
@@ -35,7 +64,7 @@ def updater(model: nn.Module, feed: Feed, loss: Loss, optimizer: torch.optim.Opt
         switch(model, training=True)
         logits = model(images)
         optimizer.zero_grad()
-        loss(views, logits, labels).backward()
+        loss(views, logits, labels, images).backward()
         optimizer.step()
         return ProbeResult(logits.detach(), labels)
 
@@ -47,8 +76,11 @@ def prober(model: nn.Module, feed: Feed, training: bool) -> Probe:
 
     With ``training`` the model runs as in training, normalizing by the probed batch's own statistics.
     """
-    layers = model.modules() if training else ()
-    normalizations = [layer for layer in layers if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    layers = list(model.modules()) if training else []
+    normalizing = [layer for layer in layers if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    normalizations = [layer for layer in normalizing if layer.track_running_stats]
+    others = [layer for layer in layers if layer not in normalizations]
+    buffers = [buffer for layer in others for buffer in layer.buffers(recurse=False)]
 
     @torch.no_grad()
     def probe(views: Views) -> ProbeResult:
@@ -56,9 +88,12 @@ def prober(model: nn.Module, feed: Feed, training: bool) -> Probe:
         switch(model, training)
         for layer in normalizations:
             layer.track_running_stats = False
+        before = [buffer.clone() for buffer in buffers]
         result = ProbeResult(model(images), labels)
         for layer in normalizations:
             layer.track_running_stats = True
+        for buffer, values in zip(buffers, before, strict=True):
+            buffer.copy_(values)
         return result
 
     return probe

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from ray import tune
 from trainables.checkpoints import HANG, Checkpoints
 from trainables.comparison import better, dead, prepare, report
 from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
+from trainables.imports import CodeError, provide
 from trainables.places import Place
 from trainables.records import Row
 
@@ -29,11 +31,15 @@ class ComparisonTrainable(tune.Trainable):
     """One ``step`` is one epoch of every arm; the first also leaves the rows of epoch 0, before training.
 
     Its configuration has the parts ``trial`` (dotted keys of a TrialConfig), ``runtime``, ``objective``, ``dead_run``,
-    ``recovery``, and ``checkpoints``: this comparison's own folder, a Place as plain values, or None to keep none.
+    ``recovery``, ``code`` (folders of the researcher's own code), ``checkpoints``: this comparison's own folder, a
+    Place as plain values, or None to keep none; and ``each``, where arms are tuned on their own: the ``ARM/METRIC`` of
+    each of them.
     A result has the rows (``rows``; ``steps``, if traced), the search's numbers (``objectives``, and the first of them
     as ``objective``), ``epoch``, ``status`` (running, finished, diverged, stopped or failed), its ``reason`` and the
     metrics of :func:`trainables.comparison.report` and :func:`trainables.comparison.better`. A diverged comparison is
-    done, with objectives NaN; and so is one whose data or configuration cannot be: to try that again would not help.
+    done, with objectives NaN; and so is one whose data or configuration cannot be, or where code of the
+    researcher's own raises: to try that again would not help. After the objectives come the values of ``each``, where
+    of a diverged comparison those of the arms alone that diverged are NaN.
 
     A comparison starts from the newest of its checkpoints that verifies: so it goes on after its worker died, in
     whatever process and on whatever node. They are written at the beginning of a step, when the driver has recorded
@@ -42,11 +48,13 @@ class ComparisonTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the comparison anew; nothing of an earlier trial in this actor is kept but the data set."""
-        self.objective = Objective.model_validate(config["objective"])
+        provide(config.get("code", ()))
         self.runtime = Runtime.model_validate(config["runtime"])
         self.dead_run = DeadRun.model_validate(config["dead_run"])
         self.recovery = Recovery.model_validate(config["recovery"])
         self.trial = TrialConfig.from_dotted(config["trial"])
+        self.objective = Objective.model_validate(config["objective"], context={"columns": self.trial.columns})
+        self.each: Sequence[str] = config.get("each", ())
         self.folder = Place(**config["checkpoints"]) if config["checkpoints"] else None
         self.checkpoints = Checkpoints(self.folder, self.recovery.checkpoints) if self.folder else None
         self.saved_at = time.monotonic()
@@ -70,17 +78,25 @@ class ComparisonTrainable(tune.Trainable):
         """Advance every arm by one epoch."""
         if self.trouble:
             return self._refusal(self.trouble)
-        with self._watched():
-            trouble = self._save_if_due()
-            before = self.comparison.step() if self.comparison.epoch < 0 else []
-            rows = [] if self.comparison.done else self.comparison.step()
-        metrics = report(rows or before, self.trial.baseline, self.trial.treatment)
+        try:
+            with self._watched():
+                trouble = self._save_if_due()
+                before = self.comparison.step() if self.comparison.epoch < 0 else []
+                rows = [] if self.comparison.done else self.comparison.step()
+        except CodeError as error:
+            return self._refusal(error)
+        roles = self.trial.baseline, self.trial.treatment
+        metrics = report(rows or before, *roles, self.trial.columns)
         objectives = self.objective.values(metrics, self.trial.baseline)
         status, reason = self.comparison.status, self.comparison.reason
         if status == "diverged":
             objectives = [float("nan")] * len(objectives)
         elif status == "running" and (reason := self._dead(rows)):
             status = "stopped"
+        objectives += [
+            math.nan if name.partition("/")[0] in self.comparison.diverged else metrics.get(name, math.nan)
+            for name in self.each
+        ]
         return {
             "rows": before + rows,
             "steps": self.comparison.trace() if self.runtime.trace else [],
@@ -88,11 +104,12 @@ class ComparisonTrainable(tune.Trainable):
             "status": status,
             "reason": reason,
             "trouble": trouble,
+            "note": self.comparison.note,
             "objective": objectives[0],
             "objectives": objectives,
             "done": status != "running",
             **metrics,
-            **better(metrics, self.trial.baseline, self.trial.treatment),
+            **better(metrics, *roles, self.trial.columns),
         }
 
     def _dead(self, rows: list[Row]) -> str | None:
@@ -102,8 +119,9 @@ class ComparisonTrainable(tune.Trainable):
         """The one result of a comparison that cannot be; what may go better another time is raised."""
         if not isinstance(error, ValueError):
             raise error
-        values = [float("nan")] * len(self.objective.metrics)
-        nothing: dict[str, Any] = {"rows": [], "steps": [], "epoch": 0, "trouble": None, "done": True}
+        values = [float("nan")] * (len(self.objective.metrics) + len(self.each))
+        epoch = max(self.comparison.epoch - 1, 0) if self.comparison else 0
+        nothing: dict[str, Any] = {"rows": [], "steps": [], "epoch": epoch, "trouble": None, "note": None, "done": True}
         return {**nothing, "status": "failed", "reason": str(error), "objective": values[0], "objectives": values}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

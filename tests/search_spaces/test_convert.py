@@ -78,11 +78,12 @@ def test_a_condition_on_what_is_fixed_is_looked_up_there() -> None:
 def test_whole_numbers_of_a_key_that_takes_fractions_come_back_from_what_a_configuration_holds(
     study: optuna.Study,
 ) -> None:
-    powers = space(arms__mine__power={"integer": [1, 8]})
+    powers = space(arms__mine__selector__power={"integer": [1, 8]})
     asked = study.ask()
     values = suggest(asked, powers, {})
-    assert isinstance(values["arms.mine.power"], float)
-    assert distributions(powers, {}, values) == asked.distributions == {"arms.mine.power": IntDistribution(1, 8)}
+    assert isinstance(values["arms.mine.selector.power"], float)
+    expected = {"arms.mine.selector.power": IntDistribution(1, 8)}
+    assert distributions(powers, {}, values) == asked.distributions == expected
     study.enqueue_trial(values)
     assert suggest(study.ask(), powers, {}) == values
     study.add_trial(optuna.create_trial(params=values, distributions=asked.distributions, value=0.0))

@@ -120,11 +120,11 @@ def test_a_domain_that_its_key_does_not_take_is_refused(key: str, stated: Any, m
 
 
 def test_whole_numbers_of_a_key_that_takes_fractions_are_floats_everywhere() -> None:
-    factor, rng = domain("arms.mine.power", {"integer": [1, 3]}), Random(0)
+    factor, rng = domain("arms.mine.selector.power", {"integer": [1, 3]}), Random(0)
     values = [
         factor.draw(rng),
         factor.near(2.0, rng),
-        *(p["arms.mine.power"] for p in grid({"arms.mine.power": factor}, {})),
+        *(p["arms.mine.selector.power"] for p in grid({"arms.mine.selector.power": factor}, {})),
     ]
     assert [type(value) for value in values] == [float] * 5
     assert [factor.contains(value) for value in (2.0, 2, 2.5, 4.0)] == [True, False, False, False]

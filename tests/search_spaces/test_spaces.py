@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from search_spaces.domains import merge, sample
 from search_spaces.spaces import BATCH_SIZE, BY_NAME, DATA, METHOD, MODEL, OPTIMIZER, SCHEDULE
-from trainables.config import DatasetConfig, TrialConfig
+from trainables.config import BuiltIn, TrialConfig
 from trainables.data import load
 
 DEFAULTS = {"optimizer.name": "SGD", "schedule.name": "none"}
@@ -31,5 +31,5 @@ def test_every_draw_of_all_spaces_together_is_a_valid_configuration(seed: int) -
 
 def test_mnist5k_has_what_the_data_space_asks_for_at_most_with_a_fifth_held_out() -> None:
     most = {key.removeprefix("dataset."): max(domain.choice) for key, domain in DATA.items()}
-    dataset = load(DatasetConfig(validation_fraction=0.2, **most), "", torch.device("cpu"))
+    dataset = load(BuiltIn(validation_fraction=0.2, **most), "", torch.device("cpu"))
     assert len(dataset.train.labels) == 3200

@@ -33,7 +33,7 @@ def cuda() -> torch.device:
     return torch.device("cuda")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_dataset() -> MakeDataset:
     """Noisy pictures around one prototype a class: learnable, but not in one epoch."""
 

@@ -18,17 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables import data
-from trainables.config import DatasetConfig
+from trainables.config import BuiltIn
 from trainables.data import (
     DEBIAN_FASHION_MNIST,
     Dataset,
     DatasetError,
     Split,
+    built_in,
     first_per_class,
     load,
     mislabel,
     stratify,
 )
+from trainables.data import dataset as dataset_module
 
 CPU = torch.device("cpu")
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(torch.tensor)
@@ -142,9 +144,9 @@ def test_idx_files_load_as_torchvision_loads_them(tmp_path: Path, write, name: s
 def test_a_missing_data_set_says_where_it_was_sought_and_how_to_get_it(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(built_in, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     with pytest.raises(DatasetError) as caught:
-        load(DatasetConfig(name=name), str(tmp_path), CPU)
+        load(BuiltIn(name=name), str(tmp_path), CPU)
     message = str(caught.value)
     place = {
         "mnist": "MNIST/raw/train-images-idx3-ubyte",
@@ -189,12 +191,12 @@ def damage(path: Path, change) -> None:
         (
             "train-labels-idx1-ubyte",
             lambda b: b[:4] + struct.pack(">I", 59) + b[8:-1],
-            "59 labels for 60 pictures in train-images-idx3-ubyte",
+            "59 labels for 60 images in train-images-idx3-ubyte",
         ),
         (
             "train-images-idx3-ubyte",
             lambda b: b[:8] + struct.pack(">2I", 14, 56) + b[16:],
-            "pictures are 14 x 56, not 28 x 28",
+            "images are 14 x 56, not 28 x 28",
         ),
     ],
 )
@@ -374,8 +376,8 @@ def test_a_truncated_and_a_missing_cifar_file_are_named(tmp_path: Path, cifar) -
 # ---------------------------------------------------------------------------------------------------------- options
 
 
-def config(**options: Any) -> DatasetConfig:
-    return DatasetConfig(name="mnist5k", **options)
+def config(**options: Any) -> BuiltIn:
+    return BuiltIn(name="mnist5k", **options)
 
 
 @pytest.fixture(scope="module")
@@ -462,7 +464,7 @@ def test_normalization_is_per_channel_and_survives_a_constant_channel(tmp_path: 
         return rows
 
     cifar("cifar10", dim_red_no_blue)
-    dataset = load(DatasetConfig(name="cifar10", validation_fraction=0.0), str(tmp_path), CPU)
+    dataset = load(BuiltIn(name="cifar10", validation_fraction=0.0), str(tmp_path), CPU)
     normalized = dataset.normalize(dataset.train.images.float() / 255).double()
     assert normalized.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
     assert normalized.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 0], abs=1e-5)
@@ -564,7 +566,7 @@ def test_wrong_labels_are_counted_within_the_classes_and_nested(
 def test_clean_pictures_are_the_same_whether_kept_or_made_each_time(
     make_dataset, monkeypatch: pytest.MonkeyPatch, resident: int
 ) -> None:
-    monkeypatch.setattr(data, "RESIDENT", resident)
+    monkeypatch.setattr(dataset_module, "RESIDENT", resident)
     pictures = make_dataset(train=48, validation=20, test=24)
     for name, split in pictures.splits():
         whole = pictures.normalize(split.images.float() / 255)

@@ -2,11 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from trainables import fetch
 from trainables.comparison import resolve_device
-from trainables.config import DatasetConfig, Runtime
+from trainables.config import BuiltIn, Runtime
 from trainables.data import DatasetError, load
 
 
@@ -32,16 +33,30 @@ def test_what_lies_behind_a_uri_is_fetched_once(shared: Path) -> None:
     assert (root / "MNIST/raw/a").read_text() == "first"
 
 
+@pytest.mark.parametrize("inner", ["", "MNIST", "MNIST/raw"])
+def test_a_folder_behind_a_uri_is_the_one_that_is_named(shared: Path, inner: str) -> None:
+    for uri in (f"{shared.as_uri()}/{inner}", f"{shared.as_uri()}/{inner}/"):
+        root = fetch.folder(uri)
+        found = {file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()}
+        assert found == {"a" if inner == "MNIST/raw" else "raw/a" if inner else "MNIST/raw/a"}
+
+
+def test_the_root_of_a_store_and_a_query_can_be_named(shared: Path) -> None:
+    fsspec.filesystem("memory").pipe("/plankton/train/0/a.png", b"whole")
+    assert (fetch.folder("memory://") / "plankton/train/0/a.png").read_bytes() == b"whole"
+    assert (fetch.folder("memory://plankton") / "train/0/a.png").read_bytes() == b"whole"
+
+
 def test_what_is_not_there_leaves_nothing_behind(shared: Path) -> None:
     root = fetch.local(shared.as_uri(), "FashionMNIST/raw")
     assert not (root / "FashionMNIST" / "raw").exists()
     with pytest.raises(DatasetError, match=r"cifar10 was not found; looked for .*cifar-10-batches-py"):
-        load(DatasetConfig(name="cifar10"), shared.as_uri(), resolve_device(Runtime(device="cpu")))
+        load(BuiltIn(name="cifar10"), shared.as_uri(), resolve_device(Runtime(device="cpu")))
 
 
 def test_a_uri_that_nothing_reads_is_one_message() -> None:
     with pytest.raises(DatasetError, match=r"cifar10 cannot be fetched from s4://x: .*Protocol not known"):
-        load(DatasetConfig(name="cifar10"), "s4://x", resolve_device(Runtime(device="cpu")))
+        load(BuiltIn(name="cifar10"), "s4://x", resolve_device(Runtime(device="cpu")))
 
 
 @pytest.mark.slow

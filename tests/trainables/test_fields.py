@@ -63,7 +63,7 @@ def test_a_configuration_is_held_as_its_values_are_read() -> None:
     ("dotted", "keys"),
     [
         ({"batch_size": True, "seed": False}, ["batch_size", "seed"]),
-        ({"optimizer.lr": True, "arms.filtered.margin": True}, ["optimizer.SGD.lr", "arms.filtered.margin"]),
+        ({"optimizer.lr": True, "arms.soft.filter.margin": True}, ["optimizer.SGD.lr", "arms.soft.filter.margin"]),
         ({"arms.filtered.raw_batch_size": True}, ["arms.filtered.raw_batch_size"]),
     ],
 )

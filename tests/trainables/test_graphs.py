@@ -14,8 +14,8 @@ from trainables.comparison import Arm, Comparison, prepare
 from trainables.config import Runtime, TrialConfig
 from trainables.data import Dataset
 from trainables.graphs import WARM_UP, Replayed
+from trainables.methods import ProbeResult, Views
 from trainables.records import REPRODUCIBLE, Row
-from trainables.samplers import ProbeResult, Views
 
 CPU = torch.device("cpu")
 ARMS: dict[str, dict[str, Any]] = {

@@ -12,14 +12,16 @@ from trainables.config import NETWORKS, ModelConfig
 from trainables.models.dla import DLA
 from trainables.models.fcnet import FCNet
 from trainables.models.lenet import LeNet
+from trainables.models.linear import Linear
 from trainables.models.resnet import ResNet18
 from trainables.models.simple_dla import SimpleDLA
+from trainables.models.small_resnet import SmallResNet
 
 NAMES = [*NETWORKS, "FCNet7"]
 
 
 def build(name: str, channels: int = 3, classes: int = 10, seed: int = 0) -> nn.Module:
-    return models.build(ModelConfig(name=name), channels, classes, torch.Generator().manual_seed(seed))
+    return models.build(ModelConfig(name=name), channels, (32, 32), classes, torch.Generator().manual_seed(seed))
 
 
 def count(model: nn.Module) -> int:
@@ -28,7 +30,16 @@ def count(model: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("LeNet", 62_006), ("ResNet18", 11_173_962), ("SimpleDLA", 15_142_970), ("DLA", 16_291_386)],
+    [
+        ("LeNet", 62_006),
+        ("ResNet18", 11_173_962),
+        ("SimpleDLA", 15_142_970),
+        ("DLA", 16_291_386),
+        ("ResNet8", 75_290),
+        ("ResNet20", 269_722),
+        ("ResNet56", 853_018),
+        ("Linear", 30_730),
+    ],
 )
 def test_networks_have_the_parameters_of_their_papers_form(name: str, parameters: int) -> None:
     assert count(build(name)) == parameters
@@ -60,10 +71,12 @@ def test_a_gradient_reaches_every_parameter_from_logits_of_the_right_shape(
     ("name", "construct"),
     [
         ("LeNet", lambda: LeNet(3, 10)),
-        ("FCNet7", lambda: FCNet(3, 10, hidden=7)),
+        ("FCNet7", lambda: FCNet(3, 10, hidden=(7,))),
         ("ResNet18", lambda: ResNet18(3, 10)),
         ("SimpleDLA", lambda: SimpleDLA(3, 10)),
         ("DLA", lambda: DLA(3, 10)),
+        ("ResNet20", lambda: SmallResNet(3, 10, blocks=3)),
+        ("Linear", lambda: Linear(3, 10)),
     ],
 )
 def test_initial_weights_are_pytorchs_own_under_the_same_seed(name: str, construct: Callable[[], nn.Module]) -> None:
@@ -138,6 +151,10 @@ SHAPES = {
         "stages.5.root": (256, 8, 8),
     },
     "FCNet7": {"hidden": (7,), "out": (10,)},
+    "ResNet8": {"stem": (16, 32, 32), "blocks.0": (16, 32, 32), "blocks.2": (64, 8, 8), "out": (10,)},
+    "ResNet20": {"blocks.2": (16, 32, 32), "blocks.3": (32, 16, 16), "blocks.8": (64, 8, 8), "out": (10,)},
+    "ResNet56": {"blocks.8": (16, 32, 32), "blocks.17": (32, 16, 16), "blocks.26": (64, 8, 8), "out": (10,)},
+    "Linear": {"out": (10,)},
 }
 
 

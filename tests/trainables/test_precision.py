@@ -26,7 +26,7 @@ def _exact_afterwards() -> Iterator[None]:
 
 
 def lenet() -> nn.Module:
-    return models.build(ModelConfig(name="LeNet"), 3, 10, generator(0, "weights"))
+    return models.build(ModelConfig(name="LeNet"), 3, (32, 32), 10, generator(0, "weights"))
 
 
 def flags() -> set[str]:

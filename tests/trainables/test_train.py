@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import follower
+from drawing import blank, follower, train_epoch
 from thesis import Batch, Run, transcription
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainables import samplers
+from trainables import methods
 from trainables.config import MethodConfig
 from trainables.data import Dataset
+from trainables.methods import ProbeResult, Sampler, Views
 from trainables.models.resnet import BasicBlock
-from trainables.samplers import ProbeResult, Sampler, Views
 from trainables.seeds import permutation
-from trainables.train import Stopwatch, prober, train_epoch, updater, watched
+from trainables.train import Stopwatch, prober, updater, watched
 
 BATCH = 8
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 def sampler(data: Dataset, method: MethodConfig, epochs: int = 3, **others: Sampler) -> Sampler:
     size = len(data.train.labels)
     order = lambda epoch: permutation(size, 0, "order", epoch)  # noqa: E731
-    return samplers.build(method, BATCH, order, 0, CPU, others, size=size, epochs=epochs)
+    return methods.build(method, blank(size, BATCH, epochs), order, 0, CPU, others)
 
 
 def feed_of(data: Dataset) -> Feed:

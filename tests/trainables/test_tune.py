@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainables import places, tune
 from trainables.checkpoints import HANG, Checkpoints
@@ -142,6 +143,32 @@ def test_a_diverged_comparison_is_done_and_its_objectives_are_no_numbers() -> No
     assert last["reason"].startswith("training loss is not finite: archetype")
     assert all(math.isnan(value) for value in (*last["objectives"], last["objective"]))
     assert last["epoch"] < TRIAL["epochs"]
+
+
+def test_where_arms_are_tuned_on_their_own_each_ones_value_comes_after_the_objective() -> None:
+    each = ["archetype/test_accuracy", "filtered/test_mean_loss"]
+    last = run(ComparisonTrainable({**settings(), "each": each}))[-1]
+    assert last["objectives"] == [last["gap/validation_accuracy"], *(last[name] for name in each)]
+    missing = run(ComparisonTrainable({**settings(dataset__samples_per_class=100_000), "each": each}))[-1]
+    assert len(missing["objectives"]) == 3
+    assert all(map(math.isnan, missing["objectives"]))
+
+
+def test_an_arm_that_diverged_has_no_value_and_the_other_keeps_its_own() -> None:
+    each = ["archetype/test_accuracy", "filtered/test_accuracy"]
+    trainable = ComparisonTrainable({**settings(), "each": each})
+    trainable.train()
+    (arm,) = [arm for arm in trainable.comparison.arms if arm.name == "archetype"]
+    with torch.no_grad():
+        for parameter in arm.model.parameters():
+            parameter.fill_(math.nan)
+    last = trainable.train()
+    assert last["status"] == "diverged"
+    assert last["reason"] == "training loss is not finite: archetype"
+    gap, baseline, treatment = last["objectives"]
+    assert math.isnan(gap)
+    assert math.isnan(baseline)
+    assert treatment == last["filtered/test_accuracy"]
 
 
 def test_a_dead_comparison_is_stopped_with_the_reason() -> None:

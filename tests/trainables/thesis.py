@@ -316,16 +316,18 @@ def transcription(method: MethodConfig, run: Run, net: Net) -> Iterator[None]:
     """The loop that a configuration stands for; ``loss_weighted`` and ``like`` are not among them."""
     if method.granularity == "none":
         return algorithm_1(run, net)
+    options = method.selector
     selector = {
         "all": lambda: everyone,
-        "top_k": lambda: algorithm_3(method.k),
-        "top_q": lambda: top_q(method.q),
-        "q_split": lambda: algorithm_4(method.k, method.buckets, method.power),
-        "random": lambda: uniform(method.k) if method.ratio is None else share(method.ratio),
-    }[method.selector]()
-    select = {"none": lambda s: s, "hard": hard, "soft": lambda s: soft(method.margin, s)}[method.filter](selector)
+        "top_k": lambda: algorithm_3(options.k),
+        "top_q": lambda: top_q(options.q),
+        "q_split": lambda: algorithm_4(options.k, options.buckets, options.power),
+        "random": lambda: uniform(options.k) if options.ratio is None else share(options.ratio),
+    }[options.name]()
+    filters = {"none": lambda s: s, "hard": hard, "soft": lambda s: soft(method.filter.margin, s)}
+    select = filters[method.filter.name](selector)
     if method.fallback == "random":
-        select = made_up(method.k or run.batch_size, select)
+        select = made_up(getattr(options, "k", None) or run.batch_size, select)
     if method.granularity == "epoch":
         return (algorithm_8 if method.batch == "stable" else algorithm_2)(run, net, select)
     first = select if method.granularity == "epoch+batch" else None

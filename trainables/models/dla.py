@@ -1,4 +1,4 @@
-"""Deep layer aggregation (Yu et al. 2018) for 32 x 32 pictures, in the form of kuangliu/pytorch-cifar."""
+"""Deep layer aggregation (Yu et al. 2018) for small images, in the form of kuangliu/pytorch-cifar."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class DLA(nn.Module):
         self.stages = trunk(channels, HierarchicalTree)
         self.out = nn.Linear(512, classes)
 
-    def forward(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n classes"]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
-        return self.out(avg_pool2d(self.stages(images), 4).flatten(1))
+        x = self.stages(images)
+        return self.out(avg_pool2d(x, x.shape[-2:]).flatten(1))

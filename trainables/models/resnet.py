@@ -1,4 +1,4 @@
-"""ResNet18 (He et al. 2015) for 32 x 32 pictures, in the form of kuangliu/pytorch-cifar (section 4.2.2)."""
+"""ResNet18 (He et al. 2015) for small images, in the form of kuangliu/pytorch-cifar (section 4.2.2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ResNet18(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.out = nn.Linear(512, classes)
 
-    def forward(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n classes"]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
         x = self.blocks(torch.relu(self.stem(images)))
-        return self.out(avg_pool2d(x, 4).flatten(1))
+        return self.out(avg_pool2d(x, x.shape[-2:]).flatten(1))

@@ -32,6 +32,7 @@ class SimpleDLA(nn.Module):
         self.stages = trunk(channels, BinaryTree)
         self.out = nn.Linear(512, classes)
 
-    def forward(self, images: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n classes"]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
-        return self.out(avg_pool2d(self.stages(images), 4).flatten(1))
+        x = self.stages(images)
+        return self.out(avg_pool2d(x, x.shape[-2:]).flatten(1))
