@@ -7,12 +7,12 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from study import experiment as experiments
 from study import messages, private, terminal
 from study.experiment import Experiment
 from trainables.errors import UserError
+from trainables.records import CLOCKS
 
 if TYPE_CHECKING:
     from analysis.load import Study
@@ -46,17 +47,25 @@ out = Console(highlight=False, markup=False)  # what is printed can hold bracket
 err = Console(stderr=True, highlight=False, markup=False)
 
 
-def _path(text: str) -> Path:
+def _path(text: str | Path) -> Path:
     """A path that the user names; ``~`` is their home also where the shell leaves it alone, as in ``--dir=~/mine``."""
     return Path(_at_home(text))
 
 
-def _at_home(text: str) -> str:
-    """The same as text, so that published:thesis and built-in names stay what they are."""
+def _at_home(stated: str | Path) -> str:
+    """The same as text, so that published:thesis and built-in names stay what they are; a default can be a path."""
+    text = str(stated)
     try:
         return str(Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError as error:
         raise typer.BadParameter(f"{text!r}: {error}; give the whole path") from None
+
+
+def _clock(text: str) -> str:
+    """A clock that both arms can be compared on."""
+    if text not in CLOCKS:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(CLOCKS)}")
+    return text
 
 
 Source = Annotated[
@@ -72,6 +81,14 @@ Overrides = Annotated[
 DataDir = Annotated[
     str | None,
     typer.Option(help="Folder of the torchvision data sets, or its URI; default: data.", metavar="PATH"),
+]
+Code = Annotated[
+    list[str],
+    typer.Option("--code", help="Folder with code of your own, for use: in the experiment; repeat.", metavar="DIR"),
+]
+AllowChangedCode = Annotated[
+    bool,
+    typer.Option("--allow-changed-code", help="Go on though code of your own has changed; the manifest will say so."),
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The experiment's short form: embedded data, under a minute.")]
 Folder = Annotated[
@@ -115,12 +132,17 @@ def ls() -> None:
 
 
 @app.command()
-def show(source: Source, overrides: Overrides = [], smoke: Smoke = False) -> None:  # noqa: B006
+def show(
+    source: Source,
+    overrides: Overrides = [],  # noqa: B006
+    smoke: Smoke = False,
+    code: Code = [],  # noqa: B006
+) -> None:
     """Print an experiment with every default spelled out, as YAML to start one's own from.
 
     Example: filter-study show quickstart > mine.yaml
     """
-    print(_experiment(source, overrides, smoke=smoke).to_yaml(), end="")
+    print(_experiment(source, overrides, smoke=smoke, code=code).to_yaml(), end="")
 
 
 @app.command()
@@ -129,22 +151,29 @@ def validate(
     overrides: Overrides = [],  # noqa: B006
     data_dir: DataDir = None,
     smoke: Smoke = False,
+    code: Code = [],  # noqa: B006
 ) -> None:
-    """Check an experiment and its data set; all errors at once, nothing is run.
+    """Check an experiment, code of your own and its data set; all errors at once, nothing is run.
 
     Example: filter-study validate mine.yaml --set search.trials=8
     """
-    experiment = _experiment(source, overrides, data_dir, smoke)
+    experiment = _experiment(source, overrides, data_dir, smoke, code)
+    from study import code as own
     from study import preflight
 
-    preflight.check(experiment)
+    built = preflight.check(experiment)
     scheduler = experiment.scheduler.name
     stopping = "no early stopping" if scheduler == "none" else f"{scheduler} stops early"
     out.print(
-        f"{source} is valid: {experiment.trials} comparisons by {experiment.search.name}, {stopping}, "
+        f"{source} is valid: {experiment.trials} comparisons by {experiment.search.name}"
+        f"{', each arm tuned on its own' if experiment.each else ''}, {stopping}, "
         f"{len(experiment.space)} keys searched.",
         soft_wrap=True,
     )
+    for title, data in preflight.described(experiment).items():
+        out.print(preflight.sentence(title, data), soft_wrap=True, markup=False)
+    for line in (*built, *own.described(own.used(experiment))):
+        out.print(line, soft_wrap=True)
     _tell_bias(experiment)
 
 
@@ -158,6 +187,15 @@ def run(
     tensorboard: TensorBoard = False,
     no_report: NoReport = False,
     address: Address = None,
+    code: Code = [],  # noqa: B006
+    fair: Annotated[
+        bool,
+        typer.Option(
+            "--fair",
+            help="Let every arm spend the compute that the baseline spends, each schedule run to its end; also takes a "
+            "study's folder, whose experiment runs again in a new one.",
+        ),
+    ] = False,
 ) -> None:
     """Run a study on Ray Tune: search, record, report. Ctrl-C ends it in good order; resume goes on with it.
 
@@ -165,9 +203,11 @@ def run(
 
     filter-study run quickstart
 
+    filter-study run studies/mine --fair
+
     filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
     """
-    experiment = _experiment(source, [*overrides, *["tensorboard=true"] * tensorboard], data_dir, smoke)
+    experiment = _experiment(source, [*overrides, *["tensorboard=true"] * tensorboard], data_dir, smoke, code, fair)
     from study import folder as folders
 
     _check(experiment, address)
@@ -197,6 +237,11 @@ def resume(
     ] = [],  # noqa: B006
     no_report: NoReport = False,
     address: Address = None,
+    code: Annotated[
+        list[str],
+        typer.Option("--code", help="Folder that code of your own lies in now; all of them.", metavar="DIR"),
+    ] = [],  # noqa: B006
+    allow_changed_code: AllowChangedCode = False,
 ) -> None:
     """Go on with a study: after Ctrl-C, a crash, a reboot; or extend one that has ended.
 
@@ -215,8 +260,9 @@ def resume(
     from study import storage
     from study.located import relative
 
+    overrides = [*overrides, *_as_override(code)]
     with folders.locked(folders.existing(folder)), messages.kept(folder, _complain) as say:
-        recorded_as, experiment = folders.reopen(folder), folders.reopen(folder, overrides, add_trials)
+        recorded_as, experiment = folders.recorded(folder), folders.reopen(folder, overrides, add_trials)
         for line in relative(experiment):
             say(line)
         recorded = (folder / DATABASE).is_file()
@@ -224,11 +270,14 @@ def resume(
         history = histories.read(folder) if recorded else histories.History()  # it broke off while Ray started
         if retry_failed:
             history = histories.retrying(history)
+        changed = _changed_code(experiment, folder, allow_changed_code)
         _check(experiment, address, begun=True)
         storage.check(experiment, folder)
         if not from_start:
             storage.demand(experiment, folder, history, recorded_as.recovery.checkpoint_seconds)
         folders.keep(folder, experiment)
+        if changed:
+            folders.allow_changed_code(folder, changed)
         for damage in (*repaired, *history.damage):
             say(f"damaged: {damage}")
         unfinished = sum(past.unfinished for past in history.comparisons)
@@ -251,6 +300,11 @@ def confirm(
         typer.Option("--dir", help="Where it is kept; default: DIR/confirmations/TIME.", metavar="PATH", parser=_path),
     ] = None,
     address: Address = None,
+    code: Annotated[
+        list[str],
+        typer.Option("--code", help="Folder that code of your own lies in now; all of them.", metavar="DIR"),
+    ] = [],  # noqa: B006
+    allow_changed_code: AllowChangedCode = False,
 ) -> None:
     """Run the best configurations of a study again, on fresh seeds and to the last epoch.
 
@@ -267,14 +321,18 @@ def confirm(
     from study import history as histories
     from study import manifest
 
-    searched = folders.reopen(folder)
+    searched = folders.reopen(folder, _as_override(code))
+    changed = _changed_code(searched, folder, allow_changed_code)
     history = histories.read(folder)
     runs = confirming.chosen(history, searched, pair(_load([str(folder)])).frame, top)
     experiment = confirming.confirmation(searched, history, runs, seeds)
     _check(experiment, address)
     to = folders.made(to) if to else folders.new(folder / confirming.FOLDER)
     with folders.locked(to), messages.kept(to, _complain) as say:
-        folders.create(to, experiment, confirming.provenance(manifest.identity(folder), searched, runs))
+        provenance = confirming.provenance(manifest.identity(folder), searched, runs)
+        folders.create(to, experiment, provenance, manifest.references(folder))
+        if changed:
+            folders.allow_changed_code(to, changed)
         out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
         out.print(confirming.described(runs, seeds), soft_wrap=True)
         _run(experiment, to, False, say, address=address)
@@ -293,8 +351,8 @@ def status(study: StudyFolder) -> None:
     from analysis import status as states
     from study import folder as folders
 
-    experiment = folders.reopen(study)
-    alive, mode = folders.in_use(study), experiment.objective.modes[0]
+    experiment = folders.recorded(study)
+    alive, mode = folders.in_use(study), experiment.modes[0]
     out.print(states.render(states.status(study, time.time(), experiment.trials, alive, mode)), soft_wrap=True)
 
 
@@ -311,6 +369,7 @@ def doctor(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster to examine, node by node: auto or HOST:PORT.")
     ] = None,
+    code: Code = [],  # noqa: B006
 ) -> None:
     """Examine this machine, or a cluster, before an experiment runs on it; each trouble comes with its remedy.
 
@@ -323,7 +382,7 @@ def doctor(
 
     filter-study doctor mine.yaml --address auto --set storage=/shared/studies --dir studies/mine
     """
-    experiment = _experiment(source, overrides, data_dir)
+    experiment = _experiment(source, overrides, data_dir, code=code)
     from study.doctor import examine, tell
 
     raise typer.Exit(tell(examine(experiment, folder, address), out))
@@ -351,6 +410,7 @@ def slurm(
     to: Annotated[
         Path | None, typer.Option(help="File to write; default: print it.", metavar="FILE", parser=_path)
     ] = None,
+    code: Code = [],  # noqa: B006
 ) -> None:
     """Write a Slurm batch file for a study, to be submitted with sbatch.
 
@@ -365,7 +425,8 @@ def slurm(
 
     if data_dir is not None:
         overrides = [*overrides, f"data_dir={json.dumps(data_dir)}"]
-    experiment = _experiment(source, overrides, smoke=smoke)
+    experiment = _experiment(source, overrides, smoke=smoke, code=code)
+    overrides = [*overrides, *(_as_override(list(experiment.code)) if code else [])]
     kept = resume or folder or STUDIES / f"{folders.name(experiment.name)}-{token_hex(2)}"  # other jobs have another
     sets = [part for override in overrides for part in ("--set", override)]
     new = ["run", source, *(["--smoke"] if smoke else []), *sets, "--dir", str(kept)]
@@ -402,7 +463,7 @@ def wandb_sync(folder: StudyFolder) -> None:
     from study import folder as folders
     from study.weights_and_biases import sync
 
-    folders.reopen(folder)
+    folders.recorded(folder)
     with folders.locked(folder):  # what a driver is writing must not be touched
         code = sync(folder, lambda text: out.print(text, soft_wrap=True))
     raise typer.Exit(code)
@@ -473,6 +534,7 @@ def train(
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is one.")] = "auto",
     no_report: NoReport = False,
+    code: Code = [],  # noqa: B006
 ) -> None:
     """Train one comparison in this process, without Ray: the experiment's own settings, nothing searched.
 
@@ -483,7 +545,7 @@ def train(
     if threads is not None:
         overrides = [*overrides, f"resources.cpu={threads}"]
     overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
-    experiment = _experiment(source, overrides, data_dir).alone()
+    experiment = _experiment(source, overrides, data_dir, code=code).alone()
     from study import folder as folders
     from study import preflight, runner
     from study.display import NoDisplay
@@ -542,8 +604,8 @@ def gaps(
         str, typer.Option(help="final, best (each arm's best validation epoch), or an epoch's number.")
     ] = "final",
     clock: Annotated[
-        Literal["epochs", "steps", "samples", "compute", "seconds"],
-        typer.Option(help="What both arms have spent alike."),
+        str,
+        typer.Option(help=f"What both arms have spent alike: {', '.join(CLOCKS)}.", metavar="CLOCK", parser=_clock),
     ] = "epochs",
     against: Annotated[
         str | None, typer.Option(help="Arm to take the baseline's place, such as random.", metavar="ARM")
@@ -584,6 +646,41 @@ def gaps(
 
 
 @app.command()
+def league(
+    sources: Sources,
+    metric: Annotated[str, typer.Option(help="Metric to rank by.")] = "test_accuracy",
+    where: Where = None,
+    clock: Annotated[
+        str,
+        typer.Option(help=f"What an arm and the other have spent alike: {', '.join(CLOCKS)}.", parser=_clock),
+    ] = "epochs",
+    against: Annotated[
+        str | None, typer.Option(help="Arm that gaps are told to; default: the baseline.", metavar="ARM")
+    ] = None,
+    target: Annotated[
+        list[float], typer.Option(help="Test accuracy: also say what each arm spends to reach it; repeat for more.")
+    ] = [],  # noqa: B006
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Rank all arms of a study, with the critical difference, each arm's gap to one of them, and what it costs.
+
+    Examples:
+
+    filter-study league studies/field
+
+    filter-study league studies/field --against random --where 'epochs == 20' --target 0.85
+    """
+    from analysis import league as leagues
+    from analysis.database import TableError
+
+    if latex and markdown:
+        raise TableError("--latex and --markdown do not go together; choose one")
+    form: leagues.Form = "latex" if latex else "markdown" if markdown else "text"
+    print(leagues.written(_load(sources, where), metric, clock, against, target, form), end="")
+
+
+@app.command()
 def report(
     sources: Sources,
     where: Where = None,
@@ -615,13 +712,22 @@ def published(
     where: Where = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Set a study beside the figures that the thesis published: claimed, measured, with the interval.
+    """Set a study beside what was published: the thesis's figures, or another method's in its own setting.
+
+    Claimed, measured, with the interval. Studies of the experiments published_… are set beside what the authors of
+    those methods report; any other beside the figures of the thesis.
 
     Example: filter-study published studies/mine
     """
-    from analysis import claims, tables
+    from analysis import claims, peer_claims, tables
 
-    compared = claims.compare(_load(sources, where))
+    study = _load(sources, where)
+    write = tables.to_markdown if markdown else tables.to_text
+    beside = peer_claims.beside_claims(study)
+    if not beside.empty:
+        print(write(peer_claims.claims_table(beside)), end="")
+        return
+    compared = claims.compare(study)
     if compared.empty:
         out.print(
             "No comparison has a published counterpart, one of the same data set (mnist5k stands for MNIST), model, "
@@ -629,7 +735,6 @@ def published(
             soft_wrap=True,
         )
     else:
-        write = tables.to_markdown if markdown else tables.to_text
         print(write(claims.published_table(compared)), end="")
 
 
@@ -722,10 +827,33 @@ def _complain(text: str) -> None:
     err.print(text, soft_wrap=True)
 
 
-def _experiment(source: str, overrides: list[str], data_dir: str | None = None, smoke: bool = False) -> Experiment:
+def _as_override(code: list[str]) -> list[str]:
+    """Folders of code of one's own as a value for ``--set``."""
+    return [f"code={json.dumps([str(_path(folder).absolute()) for folder in code])}"] if code else []
+
+
+def _changed_code(experiment: Experiment, folder: Path, allowed: bool) -> dict[str, Any] | None:
+    """What the manifest of the study in ``folder`` is to say of own code that has changed; None where it has not."""
+    from study import code, manifest
+
+    return code.demand_unchanged(experiment, manifest.read(folder).get(code.FIELD) or {}, allowed, folder)
+
+
+def _experiment(
+    source: str,
+    overrides: list[str],
+    data_dir: str | None = None,
+    smoke: bool = False,
+    code: Sequence[str] = (),
+    fair: bool = False,
+) -> Experiment:
     if data_dir is not None:
         overrides = [*overrides, f"data_dir={json.dumps(data_dir)}"]
-    return experiments.load(source, overrides, smoke)
+    if fair:
+        from study import fair as same_compute
+
+        return same_compute.load(source, overrides, smoke, code)
+    return experiments.load(source, overrides, smoke, code=code)
 
 
 def _display(experiment: Experiment, ended: int, found: list[float]) -> StudyDisplay:
@@ -734,7 +862,7 @@ def _display(experiment: Experiment, ended: int, found: list[float]) -> StudyDis
     objective = experiment.objective
     keys = dict.fromkeys([*experiment.space, *(key for point in experiment.search.points for key in point)])
     searched = [*keys, "seed"] if experiment.seeds > 1 else list(keys)
-    return StudyDisplay(out, experiment.trials, ended, found, searched, objective.metrics[0], objective.modes[0])
+    return StudyDisplay(out, experiment.trials, ended, found, searched, objective.metrics[0], experiment.modes[0])
 
 
 def _cost(experiment: Experiment) -> str:

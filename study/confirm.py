@@ -58,7 +58,7 @@ def winners(history: History, experiment: Experiment, top: int) -> list[Candidat
     found = _finished(history)
     if not found:
         raise NothingToConfirm("no configuration of this study has finished, so there is nothing to confirm")
-    return sorted(found, key=lambda one: one.searched, reverse=experiment.objective.modes[0] == "max")[:top]
+    return sorted(found, key=lambda one: one.searched, reverse=experiment.modes[0] == "max")[:top]
 
 
 def chosen(history: History, experiment: Experiment, pairs: pd.DataFrame, top: int) -> list[Candidate]:

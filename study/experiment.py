@@ -6,36 +6,48 @@ in the file is its name everywhere.
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple, Self, cast, get_args, get_origin
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
+from analysis.outcomes import SIDES
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
-from trainables import documents, fields
+from trainables import documents, fields, imports, old_keys
 from trainables.config import (
     ADJUSTABLE,
     BETTER,
     SCOPES,
     DeadRun,
     Frozen,
+    Mode,
     Objective,
     Recovery,
     TrialConfig,
+    declaration,
     flatten,
+    members,
     metric_mode,
     nest,
 )
-from trainables.errors import UserError
-from trainables.records import EVALUATION_METRICS
+from trainables.config.objective import declared
+from trainables.errors import UserError, did_you_mean
+from trainables.places import Place
+from trainables.records import SPLITS, Column, Columns
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
+UNIONS = ("dataset", "model", "optimizer", "schedule")
+_METHOD_PART = re.compile(r"arms\.[^.]+\.(filter|selector)")
+"""Sections of a trial that are of several kinds, each with keys of its own."""
+DATA_PATH = "dataset.path"
 LISTED = 10_000
 """Configurations of a grid or of a random search that are checked one by one."""
 LONGEST_LIST = 1_000_000
@@ -76,6 +88,11 @@ class Search(Frozen):
         (), description="configurations to try first, as keys that differ; with search.name points the only ones"
     )
     seed: int = Field(0, ge=0, lt=2**32)
+    each: Literal["comparison", "arm"] = Field(
+        "comparison",
+        description="what is tuned: the comparison, by the objective; or the baseline and the treatment each on its "
+        "own, by the METRIC of gap/METRIC, in turn and with half of the trials each; only with search.name optuna",
+    )
 
     @field_validator("points", mode="before")
     @classmethod
@@ -87,7 +104,9 @@ class Search(Frozen):
     @field_validator("points")
     @classmethod
     def _values_are_those_that_a_configuration_holds(cls, points: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:
-        return tuple({key: fields.held(key, value) for key, value in point.items()} for point in points)
+        return tuple(
+            {key: fields.held(key, value) for key, value in old_keys.dotted(point).items()} for point in points
+        )
 
     @model_validator(mode="after")
     def _trials_are_known(self) -> Self:
@@ -141,10 +160,10 @@ class Scheduler(Frozen):
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, metric: str | None) -> str | None:
+    def _known(cls, metric: str | None, info: ValidationInfo) -> str | None:
         if metric is not None and metric != OBJECTIVE:
             try:
-                metric_mode(metric)
+                metric_mode(metric, declared(info.context))
             except ValueError as error:
                 raise ValueError(f"{error}; or {BETTER}/METRIC or {OBJECTIVE}") from None
         return metric
@@ -188,9 +207,15 @@ class Experiment(Frozen):
     wandb: Wandb = Wandb()
     tensorboard: bool = False
     data_dir: str = "data"
+    code: tuple[str, ...] = Field((), description="folders with code of one's own, relative to the experiment's file")
     storage: str | None = Field(None, description="folder or URI that every node can write; None: the study's own")
     trace: bool = Field(False, description="keep a record of every update, the table steps")
     smoke: dict[str, Any] = Field(default_factory=dict, description="keys to set for a trial run of under a minute")
+
+    @field_validator("code", mode="before")
+    @classmethod
+    def _one_folder_is_a_list(cls, code: Any) -> Any:
+        return (code,) if isinstance(code, str) else code
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -227,7 +252,34 @@ class Experiment(Frozen):
     def scheduled(self) -> tuple[str, Literal["max", "min"]]:
         """The metric that the scheduler looks at (``objective`` is the search's own), and its mode."""
         metric = self.scheduler.metric or OBJECTIVE
-        return metric, self.objective.modes[0] if metric == OBJECTIVE else metric_mode(metric)
+        return metric, self.modes[0] if metric == OBJECTIVE else metric_mode(metric, self.columns)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of its epoch table, those of its own metrics included."""
+        return _columns(self.trial)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Whether each objective's largest or smallest value is best."""
+        return self.objective.modes(self.columns)
+
+    @property
+    def each(self) -> dict[str, Mode]:
+        """Where each arm is tuned on its own, what its search optimizes: ``ARM/METRIC`` of baseline and treatment.
+
+        With whether the largest or smallest value is best.
+        """
+        if self.search.each == "comparison":
+            return {}
+        config = TrialConfig.from_dotted(self.corners()[0])
+        column = self.objective.metrics[0].partition("/")[2]
+        names = f"{config.baseline}/{column}", f"{config.treatment}/{column}"
+        return {name: metric_mode(name, self.columns) for name in names}
+
+    def proposed_by(self, number: int) -> str | None:
+        """The side whose own search proposes the comparison with this number; None where one search has both."""
+        return None if self.search.each == "comparison" else SIDES[number // self.seeds % len(SIDES)]
 
     @property
     def explored(self) -> dict[str, Parameter]:
@@ -276,10 +328,18 @@ def built_in() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in BUILT_IN.iterdir() if path.name.endswith(".yaml"))
 
 
-def load(source: str, overrides: Iterable[str] = (), smoke: bool = False, begun: bool = False) -> Experiment:
+def load(
+    source: str,
+    overrides: Iterable[str] = (),
+    smoke: bool = False,
+    begun: bool = False,
+    code: Sequence[str] = (),
+    unchecked: bool = False,
+) -> Experiment:
     """The experiment ``source``: a built-in name or a YAML file, with ``overrides`` of the form ``key=value``.
 
-    With ``smoke``, the keys of its section of that name are set first. ``begun`` as for :func:`from_document`.
+    With ``smoke``, the keys of its section of that name are set first. ``begun`` and ``unchecked`` as for
+    :func:`from_document`. ``code`` are further folders with code of one's own.
 
     Raises:
         ExperimentError: with every error at once.
@@ -292,8 +352,10 @@ def load(source: str, overrides: Iterable[str] = (), smoke: bool = False, begun:
     settings = _smoke(document, source) if smoke else []
     settings += _stated(overrides, errors)
     pinned = _set(document, settings, errors)
+    home = Path() if "code" in pinned or source in built_in() else Path(source).parent
+    document = _with_code(document, home, code)
     try:
-        experiment = from_document(name, document, pinned, begun)
+        experiment = _rooted(from_document(name, document, pinned, begun, unchecked))
     except ExperimentError as error:
         raise ExperimentError(source, errors + error.errors) from None
     if errors:
@@ -301,12 +363,54 @@ def load(source: str, overrides: Iterable[str] = (), smoke: bool = False, begun:
     return experiment
 
 
+def _rooted(experiment: Experiment) -> Experiment:
+    """The experiment with every path of a data set made absolute, seen from the working directory; URIs stay.
+
+    So a configuration is recorded the same wherever a study goes on. A path among the options of code of one's own is
+    left to that code.
+
+    Raises:
+        ExperimentError: a path leads nowhere.
+    """
+    if "dataset.use" in experiment.trial:
+        return experiment
+
+    def absolute(key: str, value: Any) -> Any:
+        return Place.of(value).root if key == DATA_PATH and isinstance(value, str) else value
+
+    def rooted(parameter: Parameter, key: str) -> Parameter:
+        choice = parameter.choice and tuple(absolute(key, value) for value in parameter.choice)
+        when = {looked: tuple(absolute(looked, one) for one in values) for looked, values in parameter.when.items()}
+        return parameter.model_copy(update={"choice": choice, "when": when})
+
+    try:
+        trial = {key: absolute(key, value) for key, value in experiment.trial.items()}
+        space = {key: rooted(parameter, key) for key, parameter in experiment.space.items()}
+        points = tuple({key: absolute(key, value) for key, value in one.items()} for one in experiment.search.points)
+    except ValueError as error:
+        raise ExperimentError(experiment.name, [f"{DATA_PATH}: {error}"]) from None
+    search = experiment.search.model_copy(update={"points": points})
+    return experiment.model_copy(update={"trial": trial, "space": space, "search": search})
+
+
+def _with_code(document: Mapping[str, Any], home: Path, more: Sequence[str]) -> dict[str, Any]:
+    """The document with the folders of code that it names, seen from ``home``, and ``more``, all absolute."""
+    named = document.get("code") or ()
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list | tuple) or not all(isinstance(folder, str) for folder in named):
+        return dict(document)  # which is refused as what it is
+    folders = [(home / Path(folder).expanduser()).absolute() for folder in named]
+    folders += [Path(folder).expanduser().absolute() for folder in more]
+    return {**document, **({"code": [str(folder) for folder in dict.fromkeys(folders)]} if folders else {})}
+
+
 def from_document(
-    name: str, document: Mapping[str, Any], pinned: Collection[str] = (), begun: bool = False
+    name: str, document: Mapping[str, Any], pinned: Collection[str] = (), begun: bool = False, unchecked: bool = False
 ) -> Experiment:
     """The experiment that a parsed YAML document describes; keys in ``pinned`` are taken out of its space.
 
-    A study that has ``begun`` goes on although its space has a few configurations that cannot be: these will fail.
+    A study that has ``begun`` goes on although its space has a few configurations that cannot be: these will fail. One
+    that is ``unchecked`` is only looked at: its configurations are not made, so that no code of one's own is needed.
 
     Raises:
         ExperimentError: with every error at once.
@@ -314,17 +418,25 @@ def from_document(
     sections = {key: value for key, value in document.items() if key in STUDY_SECTIONS}
     errors: list[str] = []
     trial = _trial(document, name)
+    if not unchecked:
+        _provide(sections.get("code") or (), errors)  # reading a configuration imports its methods and optimizers
+    if not begun:
+        trial = _declared(trial, errors)
     space = _space(sections.pop("space", None) or {}, errors)
     space = _unpinned(space, trial, pinned)
     sections.setdefault("search", {})
     try:
-        experiment = Experiment(name=name, trial=trial, space=dict(space), **sections)
+        values = {"name": name, "trial": trial, "space": dict(space), **sections}
+        experiment = Experiment.model_validate(values, context={"columns": _columns(trial)})
     except ValidationError as error:
         errors += describe(error, Experiment)
         experiment = None
-    errors += _trial_errors(trial, space, experiment.search.points if experiment else (), begun)
+    if not unchecked:
+        errors += _trial_errors(trial, space, experiment.search.points if experiment else (), begun)
     if errors or experiment is None:
         raise ExperimentError(name, errors)
+    if unchecked:
+        return experiment
     experiment = _with_scheduled(experiment)
     errors = [*_clashes(experiment), *([] if begun else [*_twins(experiment), *_listed_errors(experiment)])]
     if errors:
@@ -335,10 +447,59 @@ def from_document(
 def _trial(document: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The dotted keys of a configuration that the document sets, each value as a configuration holds it."""
     try:
-        trial = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
+        stated = flatten(nest(flatten({k: v for k, v in document.items() if k not in STUDY_SECTIONS})))
+        trial = flatten(nest(old_keys.dotted(stated)))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ExperimentError(source, [f"the settings are not sections with named keys: {error}"]) from None
     return {key: fields.held(key, value) for key, value in trial.items()}
+
+
+def _columns(trial: Mapping[str, Any]) -> Columns:
+    """The columns of comparisons whose settings are these; where a metric is not valid, some that stand for its own."""
+    own: list[Column] = []
+    for name in dict.fromkeys(key.split(".")[1] for key in trial if key.startswith("metrics.")):
+        section = {key: value for key, value in trial.items() if f"{key}.".startswith(f"metrics.{name}.")}
+        try:
+            added = TrialConfig.from_dotted(section).columns.own
+        except ValueError:  # which is told elsewhere: what looks at the metric is not to be refused as well
+            added = tuple(Column(f"{split}_{name}", "float", "", "", 1) for split in SPLITS)
+        with contextlib.suppress(ValueError):
+            own = list(Columns((*own, *added)).own)
+    return Columns(tuple(own))
+
+
+def _provide(code: Any, errors: list[str]) -> None:
+    """Let modules be found in the folders of code of one's own."""
+    folders = [code] if isinstance(code, str) else list(code) if isinstance(code, list | tuple) else []
+    try:
+        imports.provide(list(map(str, folders)))
+    except imports.CodeError as error:
+        errors.append(str(error))
+
+
+def _declared(trial: Mapping[str, Any], errors: list[str]) -> dict[str, Any]:
+    """The settings with the direction, unit and meaning that functions of own metrics declare of themselves."""
+    completed = dict(trial)
+    for key, use in trial.items():
+        section = key.removesuffix(".use")
+        if section == key or not section.startswith("metrics.") or section.count(".") > 1:
+            continue
+        try:
+            said = declaration(imports.find(str(use), "metrics"))
+        except imports.CodeError as error:
+            errors.append(f"{key}: {error}")
+            completed.setdefault(f"{section}.direction", "max")  # so that what looks at it is not refused as well
+            continue
+        own = {
+            name for name in said if any(k == f"{section}.{name}" or k.startswith(f"{section}.{name}.") for k in trial)
+        }
+        completed |= flatten({name: value for name, value in said.items() if name not in own}, f"{section}.")
+        if not any(k == f"{section}.direction" or k.startswith(f"{section}.direction.") for k in completed):
+            errors.append(
+                f"{section}.direction: is missing: say which values are better, max, min or none, here or by "
+                f"@metric(...) on {use}"
+            )
+    return completed
 
 
 def _with_scheduled(experiment: Experiment) -> Experiment:
@@ -353,14 +514,20 @@ def _with_scheduled(experiment: Experiment) -> Experiment:
 def _symmetric(experiment: Experiment) -> str:
     """What the objective measures, of the better arm, on data that are no test; accuracy where it measures a clock."""
     columns = [metric.partition("/")[2] for metric in experiment.objective.metrics]
-    measured = [column.partition("_")[2] for column in columns]
-    statistic = next((name for name in measured if name in EVALUATION_METRICS), "accuracy")
+    measured = [column.partition("_")[2] for column in columns if column in experiment.columns.evaluations]
+    statistic = next(iter(measured), "accuracy")
     return f"{BETTER}/{'validation' if _has_validation(experiment) else 'train'}_{statistic}"
 
 
 def _clashes(experiment: Experiment) -> list[str]:
     """What does not go together in an experiment whose parts are valid."""
-    errors = [*_metric_errors(experiment), *_sampler_errors(experiment), *_population_errors(experiment)]
+    errors = [
+        *_metric_errors(experiment),
+        *_own_metric_errors(experiment),
+        *_sampler_errors(experiment),
+        *_each_errors(experiment),
+        *_population_errors(experiment),
+    ]
     search, scheduler = experiment.search, experiment.scheduler
     try:
         experiment.trials  # noqa: B018
@@ -399,6 +566,18 @@ def _twins(experiment: Experiment) -> list[str]:
         "(seeds has several comparisons of each configuration)"
         for place, point in enumerate(points)
         if point in points[:place]
+    ]
+
+
+def _own_metric_errors(experiment: Experiment) -> list[str]:
+    """What of an own metric is searched and must be the same in all comparisons, for the table has one column of it."""
+    fixed = ("use", "direction", "unit", "meaning")
+    searched = {f"space.{key}": key for key in experiment.space}
+    searched |= {f"search.points: {key}": key for point in experiment.search.points for key in point}
+    return [
+        f"{where}: is the same in all comparisons of a study; set it once, or declare two metrics"
+        for where, key in searched.items()
+        if (parts := key.split("."))[0] == "metrics" and len(parts) > 2 and parts[2] in fixed
     ]
 
 
@@ -475,6 +654,52 @@ def _sampler_errors(experiment: Experiment) -> list[str]:
         errors.append(
             f"search.sampler: {search.sampler} learns from complete comparisons alone, and scheduler.name "
             f"{scheduler.name} stops most of them; use tpe, or scheduler.name none"
+        )
+    return errors
+
+
+def _each_errors(experiment: Experiment) -> list[str]:
+    """Why the arms cannot be tuned each on its own."""
+    search, scheduler, metrics = experiment.search, experiment.scheduler, experiment.objective.metrics
+    if search.each == "comparison":
+        return []
+    errors = []
+    if search.name != "optuna" or search.sampler == "random":
+        which = f"sampler {search.sampler}" if search.name == "optuna" else f"name {search.name}"
+        errors.append(
+            f"search.each: arm: search.{which} does not learn from what it has tried, so it tunes no arm; leave "
+            "search.each out, or use search.name optuna with sampler tpe, gp or nsgaii"
+        )
+    elif search.sampler == "cmaes":
+        errors.append(
+            "search.each: arm: search.sampler cmaes learns only from its own proposals, and each arm's search is to "
+            "learn from both's; use tpe, gp or nsgaii"
+        )
+    if (search.trials or 0) % 2:
+        errors.append(
+            f"search.trials: {search.trials}: with search.each arm baseline and treatment propose in turn, as many "
+            "configurations each; make it even"
+        )
+    scope, _, column = metrics[0].partition("/")
+    if len(metrics) > 1 or scope != "gap" or column not in experiment.columns.evaluations:
+        errors.append(
+            f"objective.metric: {', '.join(metrics)}: with search.each arm each arm is tuned by its own METRIC of "
+            "gap/METRIC; set it to the gap of one accuracy, loss or metric of your own, such as gap/validation_accuracy"
+        )
+    elif column.startswith("test_"):
+        errors.append(
+            f"objective.metric: {metrics[0]}: with search.each arm each arm would be tuned on the test set, on which "
+            "the tuned arms are to be compared; take a validation_ metric, or a train_ metric where nothing is held out"
+        )
+    errors += [
+        f"space.{side}: with search.each arm the arm that is tuned is the same in all comparisons; set it once"
+        for side in SIDES
+        if side in experiment.space
+    ]
+    if scheduler.name != "none" and not str(scheduler.metric).startswith(f"{BETTER}/"):
+        errors.append(
+            f"scheduler.metric: {scheduler.metric}: does not look at both arms alike, and would favour one arm's "
+            f"search; with search.each arm leave it out, or set it to {BETTER}/METRIC"
         )
     return errors
 
@@ -593,7 +818,7 @@ def _space(section: Any, errors: list[str]) -> Space:
             errors.append(f"space.{key}: a key must be the dotted name of a setting")
             continue
         try:
-            own[key] = domains.domain(key, value)
+            own[old_keys.key(key)] = domains.domain(old_keys.key(key), value)
         except ValidationError as error:
             errors += describe(error, Parameter, f"space.{key}")
     try:
@@ -686,7 +911,7 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
     lines = []
     for item in error.errors():
         location = item["loc"]
-        tagged = location and location[0] in ("optimizer", "schedule")  # then the second part names the union's member
+        tagged = location and location[0] in UNIONS  # then the second part names the union's member
         path = [*location[:1], *location[2:]] if tagged else list(location)
         if fields.kinds(".".join(map(str, path[:-1]))):  # then the last part names the member of a value's union
             path.pop()
@@ -696,15 +921,20 @@ def describe(error: ValidationError, model: type[Frozen], prefix: str = "") -> l
             known = sorted(_holder(model, location).model_fields)
             if model is TrialConfig and len(path) == 1:
                 known = sorted([*known, *STUDY_SECTIONS])
-            close = difflib.get_close_matches(str(path[-1]), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-            member = f" of {location[1]}" if tagged and not close else ""
+            hint = did_you_mean(path[-1], known, all_known := f"known here: {', '.join(known)}")
+            member = f" of {location[1]}" if tagged and location[1] != "built_in" and hint == all_known else ""
             lines.append(f"{where}: unknown key{member}; {hint}")
+        elif item["type"] in ("unnamed", "unknown_option"):
+            lines.append(f"{where}: {message}")
         elif item["type"] == "missing":
             lines.append(f"{where}: is missing")
         elif item["type"] == "union_tag_invalid":
-            lines.append(f"{where}.name: {item['ctx']['tag']!r}: must be one of {item['ctx']['expected_tags']}")
-        elif item["type"] in ("dict_type", "model_type", "model_attributes_type"):
+            names = item["ctx"]["expected_tags"].removesuffix(", 'use'")
+            own = "; or use: module:name, without a name, for code of one's own" * (
+                names != item["ctx"]["expected_tags"]
+            )
+            lines.append(f"{where}.name: {item['ctx']['tag']!r}: must be one of {names}{own}")
+        elif item["type"] in ("dict_type", "model_type", "model_attributes_type", "union_tag_not_found"):
             empty = "; {} has all defaults" if item["input"] is None else ""
             lines.append(f"{where}: {_short(item['input'])}: must be a section with keys of its own{empty}")
         elif item["type"] == "value_error" and isinstance(item["input"], Mapping | Frozen):
@@ -729,10 +959,9 @@ def _holder(annotation: Any, location: Sequence[int | str]) -> type[Frozen]:
     head, rest = location[0], location[1:]
     if isinstance(annotation, type) and issubclass(annotation, Frozen):
         return _holder(annotation.model_fields[str(head)].annotation, rest)
-    members = get_args(annotation)
     if get_origin(annotation) is dict:
-        return _holder(members[1], rest)
-    return _holder(next(m for m in members if head in get_args(m.model_fields["name"].annotation)), rest)
+        return _holder(get_args(annotation)[1], rest)
+    return _holder(members(annotation)[str(head)], rest)
 
 
 class _Setting(NamedTuple):
@@ -773,7 +1002,8 @@ def _stated(overrides: Iterable[str], errors: list[str]) -> list[_Setting]:
 def _set(document: dict[str, Any], settings: Iterable[_Setting], errors: list[str]) -> set[str]:
     """Apply the settings to the document; the keys that were set."""
     keys: set[str] = set()
-    for where, key, value in settings:
+    for where, stated, value in settings:
+        key = stated if isinstance(value, Mapping) else old_keys.key(stated)
         *path, leaf = key.split(".", 1) if key.startswith("space.") else key.split(".")
         node: Any = document
         for part in path:
@@ -786,19 +1016,25 @@ def _set(document: dict[str, Any], settings: Iterable[_Setting], errors: list[st
             continue
         node[leaf] = value
         keys.add(key)
-    for section in ("optimizer", "schedule"):
-        if f"{section}.name" in keys:
-            _drop_foreign(document[section], section, keys)
+    for section in sorted({key.rpartition(".")[0] for key in keys if key.endswith((".name", ".use"))}):
+        if section in UNIONS or _METHOD_PART.fullmatch(section):
+            _drop_foreign(_at(document, section), section, keys)
+            keys |= {f"{section}.name", f"{section}.use"}  # a search for another is over
     return keys
 
 
+def _at(document: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The section of a document that a dotted name leads to."""
+    return reduce(lambda node, part: node[part], section.split("."), cast("dict[str, Any]", document))
+
+
 def _drop_foreign(values: dict[str, Any], section: str, set_keys: Collection[str]) -> None:
-    """Leave out what the file sets for the optimizer or schedule that another has taken the place of."""
-    for member in get_args(TrialConfig.model_fields[section].annotation):
-        if values["name"] in get_args(member.model_fields["name"].annotation):
-            for key in values.keys() - member.model_fields.keys():
-                if f"{section}.{key}" not in set_keys:
-                    del values[key]
+    """Leave out the file's options of the model, optimizer, selector … that another has taken the place of."""
+    own = f"{section}.use" in set_keys and values.get("use") is not None
+    options = fields.options(section, None if own else values.get("name"))
+    for key in values.keys() - options if options else ():
+        if f"{section}.{key}" not in set_keys:
+            del values[key]
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -811,9 +1047,8 @@ def _read(source: str) -> tuple[str, str]:
     except OSError:  # a name too long for a file
         found = False
     if not found:
-        close = difflib.get_close_matches(source, built_in(), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ExperimentError(source, [f"no such file, and no built-in experiment: {', '.join(built_in())}{hint}"])
+        hint = did_you_mean(source, built_in(), "filter-study ls lists them")
+        raise ExperimentError(source, [f"no such file, and no built-in experiment: {', '.join(built_in())}; {hint}"])
     try:
         return path.stem, path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -8,16 +8,17 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO
 
 from analysis.names import similar
 from analysis.writing import write_text
-from study import manifest
+from study import code, manifest
 from study.experiment import Experiment, ExperimentError, load
 from study.located import located
 from trainables.errors import UserError
@@ -161,8 +162,15 @@ def in_use(folder: Path) -> bool | None:
     return False
 
 
-def create(folder: Path, experiment: Experiment, confirms: dict[str, object] | None = None) -> None:
+def create(
+    folder: Path,
+    experiment: Experiment,
+    confirms: dict[str, object] | None = None,
+    known: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+) -> None:
     """Write the resolved experiment, its paths absolute, and the manifest into ``folder``, which must hold nothing yet.
+
+    Of a confirmation, ``known`` are the references of the study that it confirms: its budgets are the same work.
 
     Raises:
         ExperimentError: a path leads nowhere.
@@ -173,13 +181,24 @@ def create(folder: Path, experiment: Experiment, confirms: dict[str, object] | N
     try:
         if any(path.name != LOCK for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty; a study needs a folder of its own: choose another --dir")
-        manifest.write(manifest.collect(experiment, confirms), folder)
+        manifest.write(manifest.collect(experiment, confirms, known), folder)
         write_text(folder / EXPERIMENT, text)
     except OSError as error:
         raise FolderError(f"--dir {folder}: {error.strerror}") from None
 
 
-CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "data_dir", "storage")
+CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "data_dir", "storage", "code")
+
+
+def recorded(folder: Path) -> Experiment:
+    """The experiment of the study in ``folder`` as it began, to be looked at: code of one's own need not be there.
+
+    Raises:
+        FolderError: there is no study.
+        ExperimentError: the file is not valid.
+    """
+    existing(folder)
+    return load(str(folder / EXPERIMENT), begun=True, unchecked=True)
 
 
 def reopen(folder: Path, overrides: Sequence[str] = (), more: int = 0) -> Experiment:
@@ -207,6 +226,18 @@ def reopen(folder: Path, overrides: Sequence[str] = (), more: int = 0) -> Experi
     if more and search.trials is not None:
         experiment = load(str(folder / EXPERIMENT), [*overrides, f"search.trials={search.trials + more}"], begun=True)
     return experiment.model_copy(update={"name": manifest.read(folder).get("name", experiment.name)})
+
+
+def allow_changed_code(folder: Path, own: Mapping[str, object]) -> None:
+    """Let the manifest of the study in ``folder`` say ``own`` of its own code, what has changed included.
+
+    Raises:
+        FolderError: it cannot be written.
+    """
+    try:
+        manifest.write({**manifest.read(folder), code.FIELD: own}, folder)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written: {error.strerror}") from None
 
 
 def keep(folder: Path, experiment: Experiment) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.database import TableError, reading
 from study.recorder import FILENAME, RecordError
+from trainables import old_keys
 from trainables.records import FORMAT, STATUSES
 
 UNFINISHED = ("running", "interrupted")
@@ -102,7 +103,7 @@ def _history(connection: sqlite3.Connection) -> History:
     comparisons, damage = [], []
     for row in connection.execute("SELECT * FROM trials ORDER BY number"):
         try:
-            config = dict(json.loads(row["config"]))
+            config = old_keys.dotted(json.loads(row["config"]))
             number = int(row["number"])
             config["seed"]  # every configuration has one
         except (TypeError, ValueError, KeyError):

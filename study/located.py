@@ -24,7 +24,8 @@ def located(experiment: Experiment) -> Experiment:
             errors.append(f"{key}: {named!r}: {error}")
     if errors:
         raise ExperimentError(experiment.name, errors)
-    return experiment.model_copy(update=places)
+    code = tuple(str(Path(folder).expanduser().absolute()) for folder in experiment.code)
+    return experiment.model_copy(update={**places, "code": code})
 
 
 def relative(experiment: Experiment) -> list[str]:

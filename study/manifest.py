@@ -9,23 +9,38 @@ import secrets
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 import torch
 
+from study import code, preflight
 from study.experiment import Experiment
 from study.source import sources
 
 FILENAME = "manifest.json"
+REFERENCE = "reference"
+"""Seconds per sample of a forward pass and of an update, by :func:`trainables.clocks.key`; there where measured."""
 PACKAGES = ("filter-study", "torch", "torchvision", "ray", "optuna", "wandb", "pandas", "numpy")
 
 
-def collect(experiment: Experiment, confirms: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest of a study that starts now in this process, and of which other it confirms the winners."""
+def collect(
+    experiment: Experiment,
+    confirms: dict[str, Any] | None = None,
+    known: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The manifest of a study that starts now in this process, and of which other it confirms the winners.
+
+    ``known`` are references that were measured for that other study.
+
+    Raises:
+        CodeError: code that the experiment uses cannot be found.
+    """
     training = "searched" if "seed" in experiment.space else experiment.trial.get("seed", 0)
     return {
         "name": experiment.name,
@@ -34,7 +49,10 @@ def collect(experiment: Experiment, confirms: dict[str, Any] | None = None) -> d
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["filter-study", *sys.argv[1:]]),
         "seeds": {"search": experiment.search.seed, "training": training},
+        "data": preflight.described(experiment),
         "git": _git(),
+        **({code.FIELD: own} if (own := code.record(experiment)) else {}),
+        **({REFERENCE: dict(known)} if known else {}),
         "code": {name: digest for name, (_, digest) in sources().items()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "hardware": {
@@ -64,6 +82,12 @@ def read(folder: Path) -> dict[str, Any]:
 def identity(folder: Path) -> str:
     """The study's id, the same wherever its folder is moved or copied."""
     return str(read(folder).get("id") or folder.resolve().name)
+
+
+def references(folder: Path) -> dict[str, tuple[float, float]]:
+    """The references that were measured for the study in ``folder``."""
+    found = read(folder).get(REFERENCE)
+    return {key: (pair[0], pair[1]) for key, pair in found.items()} if isinstance(found, dict) else {}
 
 
 def _version(package: str) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from search_spaces.domains import combined
-from study import storage
+from study import code, references, storage
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
 from study.limits import available_cpus
+from trainables import augment, imports, models
+from trainables.augment import Augmentation
 from trainables.comparison import resolve_device
-from trainables.config import DatasetConfig, Runtime, TrialConfig
-from trainables.data import CLASSES, DatasetError, load
+from trainables.config import AnyModel, DatasetConfig, Runtime, TrialConfig, UsedModel, kind
+from trainables.data import CLASSES, DatasetError, Dimensions, dimensions, load
 from trainables.errors import UserError
+from trainables.imports import CodeError
+from trainables.methods.filling import unfillable
+from trainables.metrics import trial_run
 from trainables.places import Place
 from trainables.precision import check_precision
-from trainables.samplers.filling import unfillable
+from trainables.rehearsal import rehearse
 
 CPU = torch.device("cpu")
 
@@ -32,16 +39,26 @@ FILLING = frozenset(
         "dataset.classes",
         "dataset.samples_per_class",
         "dataset.validation_fraction",
+        "dataset.imbalance",
     }
 )
 """The keys that decide, with those of the arms, whether batches can be filled."""
+
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
+LISTED = 10
+"""Classes whose names a line holds."""
+
+REHEARSED = 8
+"""Configurations whose arms are rehearsed, at most: each takes a moment for every arm."""
 
 THREADS_PER_CORE = 64
 """Threads that ``train`` takes at most: more than cores, for results are bit-identical for the same number of them."""
 
 
-def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
-    """Where the experiment's comparisons run."""
+def runtime(
+    experiment: Experiment, device: str = "auto", known: Mapping[str, tuple[float, float]] = MappingProxyType({})
+) -> Runtime:
+    """Where the experiment's comparisons run; ``known`` are the references of its study."""
     try:
         data_dir = Place.of(experiment.data_dir).root
     except ValueError as error:
@@ -55,17 +72,18 @@ def runtime(experiment: Experiment, device: str = "auto") -> Runtime:
             "cuda_graphs": experiment.resources.cuda_graphs,
             "deterministic": experiment.resources.deterministic,
             "memory_gib": experiment.resources.memory_gib,
+            "reference": dict(known),
         }
     )
 
 
-def under_ray(experiment: Experiment) -> Runtime:
+def under_ray(experiment: Experiment, known: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> Runtime:
     """The same under Ray, where a comparison that was given no GPU uses none."""
-    return runtime(experiment, "cuda" if experiment.resources.gpu else "cpu")
+    return runtime(experiment, "cuda" if experiment.resources.gpu else "cpu", known)
 
 
-def check(experiment: Experiment, device: str | None = None, begun: bool = False) -> None:
-    """Check storage, arithmetic and threads, and read every data set that the search can ask for, before a start.
+def check(experiment: Experiment, device: str | None = None, begun: bool = False) -> list[str]:
+    """Check storage, arithmetic and threads, read every data set and build every network that the search can ask for.
 
     Args:
         experiment: what is to run.
@@ -74,10 +92,16 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
         begun: whether the study has begun, so that its configurations are what they are: it goes on with batches that
             cannot be filled.
 
+    Returns:
+        What :func:`networks` says.
+
     Raises:
         UserError: of several errors, all are named.
     """
-    _all(experiment, [partial(storage.probe, experiment), *_checks(experiment, device, begun)])
+    built: list[str] = []
+    checks = _checks(experiment, device, begun)
+    _all(experiment, [partial(storage.probe, experiment), *checks, lambda: built.extend(networks(experiment))])
+    return built
 
 
 def check_data(experiment: Experiment, device: str | None = None) -> None:
@@ -89,17 +113,58 @@ def check_data(experiment: Experiment, device: str | None = None) -> None:
     _all(experiment, _checks(experiment, device, begun=False))
 
 
+def networks(experiment: Experiment) -> list[str]:
+    """Build every network that the search can ask for, for its data; each in a line: parameters and output.
+
+    Raises:
+        ExperimentError: one cannot be built, or does not take the images; all errors at once.
+    """
+    data_dir = runtime(experiment, "cpu").data_dir
+    found: dict[tuple[AnyModel, Dimensions], str] = {}
+    errors: list[str] = []
+    for config in (TrialConfig.from_dotted(corner) for corner in experiment.corners()):
+        try:
+            shape = dimensions(config.dataset, data_dir)
+            if isinstance(config.model, UsedModel):
+                imports.find(config.model.use, "models")
+        except UserError:  # another check says so
+            continue
+        if (config.model, shape) in found:
+            continue
+        try:
+            seen = models.examine(config.model, *shape)
+        except CodeError as error:
+            errors.append(str(error))
+            found[config.model, shape] = ""
+        else:
+            images = " x ".join(map(str, (shape.channels, *shape.size)))
+            output = f"output [n, {', '.join(map(str, seen.output))}] for images of {images}"
+            found[config.model, shape] = f"{config.model.title}: {seen.parameters:,} parameters, {output}"
+    if errors:
+        raise ExperimentError(experiment.name, errors)
+    return list(dict.fromkeys(found.values()))
+
+
 def _checks(experiment: Experiment, device: str | None, begun: bool) -> list[Callable[[], object]]:
     """What is to be checked of arithmetic, threads, data and batches."""
     where = runtime(experiment, "cpu")
     corners = [TrialConfig.from_dotted(corner) for corner in experiment.corners()]
-    checks: list[Callable[[], object]] = []
+    checks: list[Callable[[], object]] = [partial(code.check, experiment)]
     if device:
         checks += [partial(_check_threads, experiment), partial(resolve_device, runtime(experiment, device))]
-    kind = _kind(experiment, device)
-    checks += [partial(check_precision, precision, kind) for precision in {corner.precision for corner in corners}]
+    trained_on = _kind(experiment, device)
+    checks += [
+        partial(check_precision, precision, trained_on) for precision in {corner.precision for corner in corners}
+    ]
     checks += [partial(load, data, where.data_dir, CPU) for data in {corner.dataset for corner in corners}]
-    checks += [] if begun else [partial(_check_batches, experiment, corners, where.data_dir)]
+    shown = {(corner.dataset, corner.augmentation) for corner in corners}
+    checks += [partial(_check_augmentation, *one, where.data_dir) for one in sorted(shown, key=repr)]
+    checks += [partial(_check_metrics, experiment, corners, where.data_dir)]
+    if not begun:
+        checks.append(partial(_rehearse, experiment, corners))
+    if not begun:
+        checks.append(partial(_check_batches, experiment, corners, where.data_dir))
+        checks.append(partial(references.check, experiment, where.data_dir))
     return checks
 
 
@@ -128,6 +193,49 @@ def _kind(experiment: Experiment, device: str | None) -> str:
     return device or under_ray(experiment).device
 
 
+def described(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """What the data sets are that the search can ask for, by title: counts, shape, classes, the channels' means.
+
+    Empty but for those that can be read; what is wrong with the others, :func:`check_data` says. Of
+    several subsets of one data set, the largest is described.
+    """
+    data_dir = runtime(experiment, "cpu").data_dir
+    asked = {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}
+    largest = {dataset.title: dataset for dataset in sorted(asked, key=_amount)}
+    found: dict[str, dict[str, Any]] = {}
+    for title, dataset in sorted(largest.items()):
+        try:
+            data = load(dataset, data_dir, CPU)
+        except UserError:
+            continue
+        found[title] = {
+            **{name: len(split.labels) for name, split in data.splits()},
+            "channels": data.channels,
+            "height": data.size[0],
+            "width": data.size[1],
+            "mean": [round(float(value), 4) for value in data.mean.flatten()],
+            "classes": list(data.names),
+        }
+    return found
+
+
+def _amount(dataset: DatasetConfig) -> tuple[float, ...]:
+    """What orders subsets of one data set by how much they keep of it."""
+    return dataset.classes or math.inf, dataset.samples_per_class or math.inf, -dataset.imbalance, -dataset.split_seed
+
+
+def sentence(title: str, data: Mapping[str, Any]) -> str:
+    """A data set in a line, from what :func:`described` says."""
+    counts = ", ".join(f"{data[name]:,} {word}" for name, word in PARTS.items() if name in data)
+    shape = f"{data['channels']} x {data['height']} x {data['width']}"
+    names = [*data["classes"][:LISTED], *["…"] * (len(data["classes"]) > LISTED)]
+    means = ", ".join(f"{value:.3f}" for value in data["mean"])
+    return (
+        f"{title}: {counts} images of {shape} (channels x height x width) in {len(data['classes'])} classes "
+        f"({', '.join(names)}); channel means {means}"
+    )
+
+
 def _check_batches(experiment: Experiment, corners: Sequence[TrialConfig], data_dir: str) -> None:
     """Whether every arm can fill its batches, also where several keys that decide it are at their extremes."""
     decisive = {key for key in experiment.space if key in FILLING or key.startswith("arms.")}
@@ -144,6 +252,39 @@ def _check_batches(experiment: Experiment, corners: Sequence[TrialConfig], data_
         raise ExperimentError(experiment.name, list(found.values()))
 
 
+def _check_metrics(experiment: Experiment, corners: Sequence[TrialConfig], data_dir: str) -> None:
+    """Whether every own metric takes logits and labels and returns what it declares."""
+    errors = []
+    tried: list[tuple[Any, int]] = []
+    for config in corners:
+        if not config.metrics:
+            continue
+        try:
+            classes = load(config.dataset, data_dir, CPU).classes
+        except UserError:  # another check says so
+            continue
+        if (config.metrics, classes) not in tried:
+            tried.append((config.metrics, classes))
+            errors += trial_run(config.metrics, classes)
+    if errors:
+        raise ExperimentError(experiment.name, errors)
+
+
+def _rehearse(experiment: Experiment, corners: Sequence[TrialConfig]) -> None:
+    """Whether the arms go through all phases of their methods; of the first configurations that differ in them."""
+    arms: dict[str, TrialConfig] = {}
+    for config in corners:
+        arms.setdefault(repr(config.arms), config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the network is tiny
+    try:
+        errors = [error for config in [*arms.values()][:REHEARSED] if (error := rehearse(config))]
+    finally:
+        torch.set_num_threads(threads)
+    if errors:
+        raise ExperimentError(experiment.name, list(dict.fromkeys(errors)))
+
+
 def _valid(values: Mapping[str, Any]) -> TrialConfig | None:
     """The configuration of these dotted keys; None where there is none: another check says so."""
     try:
@@ -154,12 +295,22 @@ def _valid(values: Mapping[str, Any]) -> TrialConfig | None:
 
 def _training_samples(dataset: DatasetConfig, data_dir: str) -> int | None:
     """How many training samples a data set has; None where it cannot be read: another check says so."""
-    if dataset.samples_per_class is not None:
-        return dataset.samples_per_class * (dataset.classes or CLASSES[dataset.name])
+    classes = dataset.classes or CLASSES.get(str(kind(dataset)))
+    if dataset.samples_per_class is not None and dataset.imbalance == 1 and classes:
+        return dataset.samples_per_class * classes
     try:
         return len(load(dataset, data_dir, CPU).train.labels)
-    except DatasetError:
+    except UserError:
         return None
+
+
+def _check_augmentation(dataset: DatasetConfig, augmentation: Augmentation | None, data_dir: str) -> None:
+    """Whether the augmentation suits the data set's images, if these can be read: another check says whether."""
+    try:
+        channels = dimensions(dataset, data_dir).channels
+    except UserError:
+        return
+    augment.check(augmentation or "none", channels, f"the images of {dataset.title}")
 
 
 def _check_threads(experiment: Experiment) -> None:

@@ -20,10 +20,23 @@ from typing import Any
 
 from analysis.database import lacks_locks
 from trainables.errors import UserError
-from trainables.records import COLUMNS, FORMAT, KEYS, STEP_COLUMNS, TRIAL_COLUMNS, Column, Row
+from trainables.records import (
+    BUILT_IN,
+    DECLARATIONS,
+    DECLARED_IN,
+    FORMAT,
+    KEYS,
+    STEP_COLUMNS,
+    TRIAL_COLUMNS,
+    Column,
+    Columns,
+    Row,
+    declarations,
+)
 
 FILENAME = "study.sqlite"
 BY_STEP = next(column for column in STEP_COLUMNS if column.name == "step")
+CONFIG = Column("config", "str", "", "the configuration's dotted keys, as JSON")
 _SQL_TYPE = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 _REPORTS = """CREATE TABLE IF NOT EXISTS reports (sequence INTEGER PRIMARY KEY, trial_id TEXT, epoch INTEGER, time REAL,
     objectives TEXT, scheduled REAL, UNIQUE (trial_id, epoch))"""
@@ -38,34 +51,50 @@ class RecordError(UserError):
 class Recorder:
     """Writes the tables ``trials``, ``epochs``, ``steps``, ``reports`` and ``changes``; use as a context manager.
 
+    ``declared`` are the columns of ``epochs``. The table ``columns`` holds what every column means. Columns that a
+    record of an earlier version lacks are added to its tables, without values.
+
     Raises:
         RecordError: from every method, when the file cannot be written: a full disk, a damaged file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, declared: Columns = BUILT_IN) -> None:
         self._path = folder / FILENAME
+        self._columns = declared.all
         with self._explained():
             self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
+        with self._transaction():
             self._connection.execute(f"PRAGMA user_version={FORMAT}")
-            self._connection.execute(
-                f"CREATE TABLE IF NOT EXISTS trials ({_columns(TRIAL_COLUMNS)}, config TEXT, PRIMARY KEY (trial_id))"
-            )
+            self._create("trials", (*TRIAL_COLUMNS, CONFIG), TRIAL_COLUMNS[:1])
             self._connection.execute(_REPORTS)
             self._connection.execute(_CHANGES)
-            self._create("epochs", COLUMNS, KEYS)
+            self._create("epochs", self._columns, KEYS)
             self._create("steps", STEP_COLUMNS, (*KEYS, BY_STEP))
+            self._declare()
 
     def _create(self, table: str, columns: Sequence[Column], keys: Sequence[Column]) -> None:
-        names = ", ".join(column.name for column in keys)
+        names = _listed([column.name for column in keys])
         self._connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_columns(columns)}, PRIMARY KEY ({names}))")
+        present = {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+        for column in columns:
+            if column.name not in present:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {_columns([column])}")
+
+    def _declare(self) -> None:
+        """Write down type, unit, direction and meaning of every column."""
+        self._create(DECLARED_IN, DECLARATIONS, DECLARATIONS[:2])
+        names = [column.name for column in DECLARATIONS]
+        rows = declarations(self._columns)
+        marks = ", ".join("?" * len(names))
+        self._connection.executemany(f"INSERT OR REPLACE INTO {DECLARED_IN} ({_listed(names)}) VALUES ({marks})", rows)
 
     def _replace(self, table: str, columns: Sequence[Column], trial_id: str, rows: Sequence[Row]) -> None:
         names = [column.name for column in columns]
         values = [[trial_id if name == "trial_id" else row.get(name) for name in names] for row in rows]
         marks = ", ".join("?" * len(names))
-        self._connection.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})", values)
+        self._connection.executemany(f"INSERT OR REPLACE INTO {table} ({_listed(names)}) VALUES ({marks})", values)
 
     def __enter__(self) -> Recorder:
         return self
@@ -80,15 +109,20 @@ class Recorder:
             self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
 
-    def start(self, trial_id: str, number: int, configuration: str, config: Mapping[str, Any]) -> None:
-        """A trial starts to train, or goes on, under the configuration with these dotted keys."""
+    def start(
+        self, trial_id: str, number: int, configuration: str, config: Mapping[str, Any], proposed_by: str | None = None
+    ) -> None:
+        """A trial starts to train, or goes on, under the configuration with these dotted keys.
+
+        ``proposed_by`` is the side whose own search proposed it, where each has one.
+        """
         with self._transaction():
             self._connection.execute(
-                "INSERT INTO trials (trial_id, number, configuration, status, started, config) "
-                "VALUES (?, ?, ?, 'running', ?, ?) "
+                "INSERT INTO trials (trial_id, number, configuration, status, started, config, proposed_by) "
+                "VALUES (?, ?, ?, 'running', ?, ?, ?) "
                 "ON CONFLICT (trial_id) DO UPDATE SET status = 'running', ended = NULL, error = NULL, "
                 "config = excluded.config",
-                (trial_id, number, configuration, time.time(), json.dumps(config)),
+                (trial_id, number, configuration, time.time(), json.dumps(config), proposed_by),
             )
 
     def add(
@@ -109,7 +143,7 @@ class Recorder:
         with self._transaction():
             for table in ("epochs", "steps"):
                 self._connection.execute(f"DELETE FROM {table} WHERE trial_id = ? AND epoch >= ?", (trial_id, first))
-            self._replace("epochs", COLUMNS, trial_id, rows)
+            self._replace("epochs", self._columns, trial_id, rows)
             self._replace("steps", STEP_COLUMNS, trial_id, steps)
             self._connection.execute(
                 "INSERT OR IGNORE INTO reports (trial_id, epoch, time, objectives, scheduled) VALUES (?, ?, ?, ?, ?)",
@@ -129,8 +163,8 @@ class Recorder:
 
     def rows(self, trial_id: str) -> list[Row]:
         """The rows of a trial, by epoch."""
-        names = [column.name for column in COLUMNS]
-        query = f"SELECT {', '.join(names)} FROM epochs WHERE trial_id = ? ORDER BY epoch, arm"
+        names = [column.name for column in self._columns]
+        query = f"SELECT {_listed(names)} FROM epochs WHERE trial_id = ? ORDER BY epoch, arm"
         with self._explained():
             return [dict(zip(names, row, strict=True)) for row in self._connection.execute(query, (trial_id,))]
 
@@ -178,4 +212,8 @@ class Recorder:
 
 
 def _columns(columns: Sequence[Column]) -> str:
-    return ", ".join(f"{column.name} {_SQL_TYPE[column.type]}" for column in columns)
+    return ", ".join(f'"{column.name}" {_SQL_TYPE[column.type]}' for column in columns)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -11,20 +11,22 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 import ray
 import torch
+from optuna import Study
 from ray import tune
 
-from study import cluster, manifest, private, schedulers, storage
+from study import cluster, code, manifest, private, references, schedulers, storage
 from study.environment import environment
 from study.experiment import Experiment
 from study.history import History
@@ -33,11 +35,12 @@ from study.loggers import Logger
 from study.preflight import check_resources, runtime, under_ray
 from study.queue import Planned, Queue
 from study.recorder import Recorder, RecordError
-from study.searcher import JOURNAL, Asked, Listed, Proposer, create_study, open_journal
+from study.searcher import JOURNAL, Listed, Proposer, open_journal, propose
 from study.source import check_workers
 from study.tensorboard import TensorBoardLogger
 from study.watch import Broken, Display, TuneWatch, Watch, breaking
 from study.weights_and_biases import WandbLogger, settle
+from trainables import imports
 from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare, report
 from trainables.config import TrialConfig
@@ -79,10 +82,11 @@ def watching(experiment: Experiment, folder: Path, display: Display, say: Callab
     if experiment.tensorboard:
         loggers.append(TensorBoardLogger(folder))
     with ExitStack() as stack:
-        recorder = stack.enter_context(Recorder(folder))
+        recorder = stack.enter_context(Recorder(folder, experiment.columns))
         for logger in loggers:
             stack.callback(_close, logger, say)
-        watch = Watch(recorder, loggers, display, experiment.scheduled[0])
+        scheduled, columns = experiment.scheduled[0], experiment.columns
+        watch = Watch(recorder, loggers, display, scheduled, columns, experiment.proposed_by)
         stack.callback(watch.tell)
         try:
             yield watch
@@ -124,40 +128,72 @@ def run(
         ClusterError: the cluster cannot be joined.
         StorageError: the study's checkpoints cannot be kept, or those that are there are not its own.
         SourceError: Ray's workers would run other code than this process.
-        ExperimentError: one comparison asks for more than any node has.
+        CodeError: a folder of the researcher's own code is missing.
+        ExperimentError: one comparison asks for more than any node has, or a reference cannot be measured.
     """
+    imports.provide(experiment.code)
     root = storage.claim(experiment, folder)
     interrupts = Interrupts(say)
     with (
         interrupts.heeded(),
-        _ray_for(experiment, address),
+        _ray_for(experiment, address) as folders,
         interrupts.heeded(),  # again, for ray.init takes SIGTERM for itself
         _tune_settings(experiment),
         _tune_folder() as scaffolding,
         watching(experiment, folder, display, say) as watch,
     ):
-        tuner(experiment, folder, root, scaffolding, watch, history or History(), say, trainable).fit()
+        measure = partial(
+            references.measure_under_ray, experiment=experiment, runtime=under_ray(experiment), folders=folders
+        )
+        known = referenced(experiment, folder, measure)
+        tuner(experiment, folder, root, scaffolding, watch, history or History(), say, trainable, folders, known).fit()
     with contextlib.suppress(OSError):
         storage.release(root, folder)
     return watch.statuses
 
 
+def referenced(
+    experiment: Experiment, folder: Path, measure: Callable[[Mapping[str, TrialConfig]], references.Known]
+) -> references.Known:
+    """The references of the study in ``folder``: those that it needs and lacks are measured, and kept in its manifest.
+
+    So they are measured once, before the first comparison, and every run of the study has the same clock.
+
+    Raises:
+        ExperimentError: one cannot be measured.
+    """
+    known = manifest.references(folder)
+    if references.needed(experiment):
+        asked = references.asked(experiment, runtime(experiment).data_dir)
+        if lacking := {key: config for key, config in asked.items() if key not in known}:
+            known |= measure(lacking)
+            manifest.write({**manifest.read(folder), manifest.REFERENCE: known}, folder)
+    return known
+
+
 @contextmanager
-def _ray_for(experiment: Experiment, address: str | None) -> Iterator[None]:
-    """The Ray that this process uses, the cluster at ``address``, or one of its own: fit for the experiment."""
-    asked = experiment.resources
-    bundle = {"CPU": asked.cpu, "GPU": asked.gpu} if asked.gpu else {"CPU": asked.cpu}
-    found: AbstractContextManager[None]
-    if ray.is_initialized():
-        found = cluster.shared_ray(address, bundle)
-    elif address:
-        found = cluster.joined_ray(address)
-    else:
-        found = cluster.local_ray(available_cpus(), torch.cuda.device_count() if asked.gpu else 0)
-    with found:
+def _ray_for(experiment: Experiment, address: str | None) -> Iterator[tuple[str, ...]]:
+    """The Ray that this process uses, the cluster at ``address``, or one of its own: fit for the experiment.
+
+    Yields the folders of the researcher's own code, as its workers find them.
+    """
+    elsewhere = address and not ray.is_initialized()
+    with code.staged(experiment.code if elsewhere else ()) as package, _ray(experiment, address, package):
+        folders = code.shipped(package, experiment.code)
         check_resources(experiment)
         check_workers()
-        yield
+        code.check_workers(experiment, folders)
+        yield folders
+
+
+def _ray(experiment: Experiment, address: str | None, package: Path | None) -> AbstractContextManager[None]:
+    asked = experiment.resources
+    bundle = {"CPU": asked.cpu, "GPU": asked.gpu} if asked.gpu else {"CPU": asked.cpu}
+    if ray.is_initialized():
+        return cluster.shared_ray(address, bundle)
+    if address:
+        return cluster.joined_ray(address, package)
+    return cluster.local_ray(available_cpus(), torch.cuda.device_count() if asked.gpu else 0)
 
 
 @contextmanager
@@ -199,8 +235,13 @@ def tuner(
     history: History,
     say: Callable[[str], None],
     trainable: type[ComparisonTrainable] = ComparisonTrainable,
+    folders: Sequence[str] = (),
+    known: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Any:
-    """The Tune run of what is left of an experiment, its checkpoints under ``root``; Ray must have been started."""
+    """The Tune run of what is left of an experiment, its checkpoints under ``root``; Ray must have been started.
+
+    ``folders`` are those of the researcher's own code, as workers find them; ``known`` are the study's references.
+    """
     _population_has_one_disk(experiment)
 
     def changed(trial_id: str, epoch: int, config: Mapping[str, Any], parent: str) -> None:
@@ -213,10 +254,12 @@ def tuner(
     with storage.explained(experiment):
         _match(root, history, watch)
     shared = {
-        "runtime": under_ray(experiment).model_dump(),
+        "runtime": under_ray(experiment, known).model_dump(),
         "objective": experiment.objective.model_dump(),
         "dead_run": experiment.dead_run.model_dump(),
         "recovery": experiment.recovery.model_dump(),
+        "code": list(folders),
+        "each": list(experiment.each),
     }
 
     def trainable_config(planned: Planned) -> dict[str, Any]:
@@ -263,14 +306,21 @@ def _proposer(experiment: Experiment, folder: Path, history: History, say: Calla
     listed = experiment.configurations
     if listed is not None:
         return Listed(listed)
-    modes = experiment.objective.modes
     try:
-        journal = open_journal(folder / JOURNAL, manifest.identity(folder), modes)
+        journals = _journals(experiment, folder)
     except OSError as error:
         say(f"no journal for optuna-dashboard can be written: {error}")
-        journal = None
-    study = create_study(experiment.search, modes, len(history.comparisons) // experiment.seeds)
-    return Asked(study, experiment.space, experiment.fixed, experiment.search.trials or 0, experiment.points, journal)
+        journals = None
+    return propose(experiment, len(history.comparisons) // experiment.seeds, journals)
+
+
+def _journals(experiment: Experiment, folder: Path) -> Sequence[Study]:
+    """What optuna-dashboard shows of the study: one file, with a study for each search."""
+    path, name = folder / JOURNAL, manifest.identity(folder)
+    if not experiment.each:
+        return [open_journal(path, name, experiment.modes)]
+    own = enumerate(experiment.each.items())
+    return [open_journal(path, f"{name}: {metric}", [mode], fresh=not side) for side, (metric, mode) in own]
 
 
 def _judged(history: History, scheduler: schedulers.Remembering, watch: Watch, name: str) -> History:
@@ -312,21 +362,26 @@ def train(
     Raises:
         Interrupted: by Ctrl-C or SIGTERM, or by ``on_epoch``.
         RecordError: the study's record cannot be written.
+        ExperimentError: a reference cannot be measured.
     """
+    imports.provide(experiment.code)
     config = TrialConfig.from_dotted(experiment.trial)
     planned = Planned(0, config.to_dotted())
-    comparison = prepare(config, runtime(experiment, device))
+    known = referenced(experiment, folder, partial(references.measure_here, runtime=runtime(experiment, device)))
+    comparison = prepare(config, runtime(experiment, device, known))
     with Interrupts(say).heeded(), watching(experiment, folder, display, say) as watch:
         watch.start(planned)
         objectives = [float("nan")]
         while not comparison.done:
             rows = comparison.step()
-            metrics = report(rows, config.baseline, config.treatment)
+            metrics = report(rows, config.baseline, config.treatment, config.columns)
             objectives = experiment.objective.values(metrics, config.baseline)
             steps = comparison.trace() if experiment.trace else []
             watch.add(planned.trial_id, {"rows": rows, "steps": steps, "objectives": objectives, **metrics})
             watch.tell()
             on_epoch(metrics)
+        if comparison.note:
+            say(comparison.note)
         watch.end(planned.trial_id, comparison.status, comparison.epoch, objectives[0], comparison.reason)
     return comparison.status
 

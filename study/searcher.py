@@ -10,7 +10,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,12 +25,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.convert import distributions, suggest
 from search_spaces.domains import Space
-from study.experiment import Search
+from study.experiment import Experiment, Search
 from trainables.config import Mode
 
 JOURNAL = "optuna.journal"
 WARM = 10
 """Complete configurations that CMA-ES needs to start from them: it looks at the best tenth (Nomura et al. 2021)."""
+
+APART = 2**31
+"""Between the seeds of the searches of two arms, so that they do not draw the same numbers, however often resumed."""
 
 
 @dataclass(frozen=True)
@@ -146,18 +149,26 @@ class Asked:
 
     def recall(self, config: Mapping[str, Any], outcomes: Sequence[Outcome] | None) -> None:
         """Add it to the study, as it went, or as still running."""
-        domains = distributions(self._space, self._fixed, config)
-        params = {key: config[key] for key in domains}
         if outcomes is None:
-            self.study.enqueue_trial(params)
+            self.study.enqueue_trial({key: config[key] for key in distributions(self._space, self._fixed, config)})
             self._ask()
             return
+        self.learn(config, outcomes)
+        self._asked += 1
+
+    def skip(self) -> None:
+        """The next configuration is another search's to propose."""
+        self._asked += 1
+
+    def learn(self, config: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+        """Add a configuration to the study that it is not asked for here, as it went."""
+        domains = distributions(self._space, self._fixed, config)
         state, values, curve = self._verdict(outcomes)
         told = {TrialState.COMPLETE: values, TrialState.PRUNED: [*curve.values()][-1:] or None}
         frozen = create_trial(
             state=state,
             values=told.get(state),
-            params=params,
+            params={key: config[key] for key in domains},
             distributions=domains,
             intermediate_values=curve,
             system_attrs=self._generation(),
@@ -166,14 +177,14 @@ class Asked:
         self._write(_labelled(frozen, outcomes))
         if state == TrialState.COMPLETE:
             self._recalled.append(frozen)
-        self._asked += 1
 
     def _generation(self) -> dict[str, Any]:
-        """The generation that a recalled configuration counts for, where the sampler breeds."""
+        """The generation that a configuration counts for that was not asked for, where the sampler breeds."""
         sampler = self.study.sampler
         if not isinstance(sampler, NSGAIISampler):
             return {}
-        return {sampler._get_generation_key(): len(self._recalled) // (sampler.population_size or 1)}
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return {sampler._get_generation_key(): len(complete) // (sampler.population_size or 1)}
 
     def _verdict(self, outcomes: Sequence[Outcome]) -> tuple[TrialState, list[float], dict[int, float]]:
         """As :func:`verdict`, but of several objectives Optuna knows no intermediate values."""
@@ -185,6 +196,91 @@ class Asked:
         if self._journal is not None:
             with contextlib.suppress(Exception):  # a full disk, or a line of the file that somebody has damaged
                 self._journal.add_trial(trial)
+
+
+class InTurn:
+    """A search for each arm of its own: they propose in turn, and each hears of every comparison what its arm did.
+
+    So both know as many configurations, trained for as many epochs, and each proposes half of them.
+
+    Arguments:
+        searches: of the sides, in the order of :data:`analysis.outcomes.SIDES`. An outcome's numbers are the
+            comparison's objective, then each side's own.
+    """
+
+    def __init__(self, searches: Sequence[Asked]) -> None:
+        self.searches = searches
+        self._asked = 0
+        self._open: dict[int, Mapping[str, Any]] = {}
+
+    def ask(self) -> dict[str, Any] | None:
+        """What the side wants to know whose turn it is."""
+        turn = self._asked % len(self.searches)
+        config = self.searches[turn].ask()
+        if config is not None:
+            self._others_skip(turn, config)
+        return config
+
+    def tell(self, place: int, outcomes: Sequence[Outcome]) -> None:
+        """Each side hears of its own arm."""
+        config = self._open.pop(place)
+        for side, search in enumerate(self.searches):
+            if side == place % len(self.searches):
+                search.tell(place, _of_side(outcomes, side))
+            else:
+                search.learn(config, _of_side(outcomes, side))
+
+    def recall(self, config: Mapping[str, Any], outcomes: Sequence[Outcome] | None) -> None:
+        """Each side hears what was recorded of its own arm; what still trains is open for the one that proposed it."""
+        turn = self._asked % len(self.searches)
+        if outcomes is None:
+            self.searches[turn].recall(config, None)
+            self._others_skip(turn, config)
+            return
+        for side, search in enumerate(self.searches):
+            search.recall(config, _of_side(outcomes, side))
+        self._asked += 1
+
+    def _others_skip(self, turn: int, config: Mapping[str, Any]) -> None:
+        """Note that the side whose turn it was has proposed a configuration."""
+        for side, search in enumerate(self.searches):
+            if side != turn:
+                search.skip()
+        self._open[self._asked] = config
+        self._asked += 1
+
+
+def _of_side(outcomes: Sequence[Outcome], side: int) -> list[Outcome]:
+    """The outcomes of comparisons with the numbers of one side alone.
+
+    A comparison ends where an arm diverges. Of the other arm it is known how far it had come: it was stopped.
+    """
+    own = [replace(one, curve={epoch: [values[1 + side]] for epoch, values in one.curve.items()}) for one in outcomes]
+    return [
+        replace(one, status="stopped") if one.status == "diverged" and one.last and math.isfinite(one.last[0]) else one
+        for one in own
+    ]
+
+
+def propose(
+    experiment: Experiment, asked: int = 0, journals: Sequence[optuna.Study | None] | None = None
+) -> Asked | InTurn:
+    """Who proposes the configurations of an experiment whose ``search.name`` is optuna.
+
+    ``asked`` is how many have been proposed already; ``journals`` those of its searches, for each one.
+    """
+
+    journals = journals or [None] * max(len(experiment.each), 1)
+
+    def search(modes: Sequence[Mode], known: int, journal: optuna.Study | None) -> Asked:
+        study = create_study(experiment.search, modes, known)
+        trials = experiment.search.trials or 0
+        return Asked(study, experiment.space, experiment.fixed, trials, experiment.points, journal)
+
+    if not experiment.each:
+        return search(experiment.modes, asked, journals[0])
+    own = zip(experiment.each.values(), journals, strict=True)
+    return InTurn([search([mode], asked + side * APART, journal) for side, (mode, journal) in enumerate(own)])
 
 
 def create_study(search: Search, modes: Sequence[Mode], asked: int = 0) -> optuna.Study:
@@ -215,14 +311,16 @@ def _sampler(search: Search, seed: int) -> optuna.samplers.BaseSampler:
             return RandomSampler(seed=seed)
 
 
-def open_journal(path: Path, name: str, modes: Sequence[Mode]) -> optuna.Study:
-    """An empty journal at ``path`` in place of what may be there, as a study that optuna-dashboard shows.
+def open_journal(path: Path, name: str, modes: Sequence[Mode], fresh: bool = True) -> optuna.Study:
+    """An empty journal in the file ``path``, as a study that optuna-dashboard shows.
+
+    It takes the place of what may be there, or unless ``fresh``, stands beside it.
 
     Raises:
         OSError: it cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for old in (path, path.with_name(f"{path.name}.lock")):
+    for old in (path, path.with_name(f"{path.name}.lock")) if fresh else ():
         old.unlink(missing_ok=True)
     return optuna.create_study(
         study_name=name, directions=_directions(modes), storage=JournalStorage(JournalFileBackend(str(path)))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from trainables.errors import UserError
 
@@ -40,27 +41,37 @@ def check_workers() -> None:
     Raises:
         SourceError: names both folders.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     ours = sources()
-    task = ray.remote(num_cpus=0, max_retries=0)(_reader())
-    nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    asked = {
-        node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(PACKAGES)
-        for node in nodes
-    }
-    for node, host in nodes.items():
-        try:
-            theirs = ray.get(asked[node], timeout=ANSWER_SECONDS)
-        except ray.exceptions.RayError as error:
-            raise SourceError(f"Ray's workers on {host} do not start: {str(error).strip().splitlines()[-1]}") from None
+    for host, theirs in ask_nodes(_reader(), PACKAGES):
         if differing := differences(ours, theirs):
             raise SourceError(
                 f"Ray's workers on {host} would run other code than this process on {socket.gethostname()}: "
                 f"{'; '.join(differing)}. Install filter-study where they run, and start Ray in a folder that holds no "
                 "module or package of these names"
             )
+
+
+def ask_nodes(function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[str, Any]]:
+    """What ``function`` returns in a worker on each living node of the Ray that was started or joined, by host name.
+
+    Raises:
+        SourceError: a worker does not start.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    asked = {
+        node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments)
+        for node in nodes
+    }
+    for node, host in nodes.items():
+        try:
+            answer = ray.get(asked[node], timeout=ANSWER_SECONDS)
+        except ray.exceptions.RayError as error:
+            raise SourceError(f"Ray's workers on {host} do not start: {str(error).strip().splitlines()[-1]}") from None
+        yield host, answer
 
 
 def differences(ours: Sources, theirs: Sources) -> list[str]:

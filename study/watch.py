@@ -21,7 +21,7 @@ from study.recorder import Recorder, RecordError
 from trainables.checkpoints import HANG
 from trainables.comparison import report
 from trainables.places import Place
-from trainables.records import Row
+from trainables.records import BUILT_IN, Columns, Row
 
 
 class Display(Protocol):
@@ -42,13 +42,25 @@ class Watch:
 
     What happens is recorded at once. Loggers hear of it, in order, when :meth:`tell` is called: by then the worker that
     it is about can have been given its next epoch, and does not wait for them.
+
+    ``proposed_by`` gives for a comparison's number the side whose own search proposed it, where each has one.
     """
 
-    def __init__(self, recorder: Recorder, loggers: Sequence[Logger], display: Display, scheduled: str) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        loggers: Sequence[Logger],
+        display: Display,
+        scheduled: str,
+        columns: Columns = BUILT_IN,
+        proposed_by: Callable[[int], str | None] = lambda number: None,
+    ) -> None:
         self._recorder = recorder
         self._loggers = loggers
         self._display = display
         self.scheduled = scheduled
+        self._columns = columns
+        self._proposed_by = proposed_by
         self._configs: dict[str, Mapping[str, Any]] = {}
         self._numbers: dict[str, int] = {}
         self._untold: deque[Callable[[], None]] = deque()
@@ -58,7 +70,8 @@ class Watch:
         """A comparison starts, or goes on."""
         self._configs[planned.trial_id] = planned.config
         self._numbers[planned.trial_id] = planned.number
-        self._recorder.start(planned.trial_id, planned.number, planned.configuration, planned.config)
+        side = self._proposed_by(planned.number)
+        self._recorder.start(planned.trial_id, planned.number, planned.configuration, planned.config, side)
         for logger in self._loggers:
             self._untold.append(partial(logger.start, planned.trial_id, planned.config))
         self._log(planned.trial_id, self._recorder.rows(planned.trial_id))  # what a logger has lost in a crash
@@ -90,7 +103,7 @@ class Watch:
     def _log(self, trial_id: str, rows: Sequence[Row]) -> None:
         config = self._configs[trial_id]
         for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
-            metrics = report(list(arms), config["baseline"], config["treatment"])
+            metrics = report(list(arms), config["baseline"], config["treatment"], self._columns)
             for logger in self._loggers:
                 self._untold.append(partial(logger.log, trial_id, int(epoch or 0), metrics))
 
@@ -127,6 +140,7 @@ class TuneWatch(Callback):
         self._clean = clean
         self._say = say
         self._troubles: set[str] = set()
+        self._notes: set[str] = set()
         self._open: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,6 +170,9 @@ class TuneWatch(Callback):
         if (trouble := result.pop("trouble")) and trial.trial_id not in self._troubles:
             self._troubles.add(trial.trial_id)
             self._say(trouble)
+        if (note := result.pop("note", None)) and note not in self._notes:
+            self._notes.add(note)
+            self._say(note)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial finished, diverged, was given up, or was stopped by the scheduler while it ran."""

@@ -189,6 +189,7 @@ class Free:
 
     chance = 0.1
     reason = None
+    note = None
 
     def __init__(self, config: TrialConfig) -> None:
         self.config = config

@@ -93,9 +93,9 @@ def absolute(cell: Cell, precision: Precision, rate: float, device: torch.device
     data, config = _ready(cell, precision, sizes.samples, device)
     for name in config.arms:
         arm = _arm(name, config, data, device)
-        for epoch in (1, 2):
-            train(arm, epoch)
-        blocks = {"epoch": Block(partial(train, arm, 3)), "evaluation": Block(partial(measure, arm))}
+        for _ in range(2):
+            train(arm)
+        blocks = {"epoch": Block(partial(train, arm)), "evaluation": Block(partial(measure, arm))}
         times = in_turn(blocks, stopwatch(device), sizes.rounds)
         counts, what = arm.sampler.counts, f"{name}, {told(cell, precision)}"
         beside = f"{counts.raw_batches} probes and {counts.steps} updates of {cell.batch_size}"
@@ -130,7 +130,7 @@ def recorded(cell: Cell, precision: Precision, device: torch.device, sizes: Size
     """An epoch of the archetype with every kernel asked for one by one, by one with recorded graphs."""
     data, config = _ready(cell, precision, cell.batch_size * sizes.sample_batches, device)
     arms = {graphs: _arm("archetype", config, data, device, graphs) for graphs in (False, True)}
-    blocks = {str(graphs): Block(partial(train, arm, 1)) for graphs, arm in arms.items()}
+    blocks = {str(graphs): Block(partial(train, arm)) for graphs, arm in arms.items()}
     times = in_turn(blocks, stopwatch(device), 3 * sizes.rounds)
     beside = f"plain {milliseconds(times['False'])}, recorded {milliseconds(times['True'])}"
     name = f"times as fast with CUDA graphs: {told(cell, precision)}"
@@ -178,12 +178,12 @@ def cost(cell: Cell, precision: Precision, device: torch.device, sizes: Sizes) -
     data, config = _ready(cell, precision, size, device)
     archetype, filtered = (_arm(name, config, data, device) for name in ("archetype", "filtered"))
     for arm in (archetype, filtered):
-        train(arm, 1)
-    taken = in_turn({"epoch": Block(partial(train, archetype, 2))}, stopwatch(device), 1, warm_up=0)["epoch"]
-    train(filtered, 2)
+        train(arm)
+    taken = in_turn({"epoch": Block(partial(train, archetype))}, stopwatch(device), 1, warm_up=0)["epoch"]
+    train(filtered)
     filtered.stopwatch.read()
     began = perf_counter()
-    train(filtered, 3)
+    train(filtered)
     seconds = filtered.stopwatch.read()
     whole = perf_counter() - began
     counts = filtered.sampler.counts

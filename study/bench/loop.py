@@ -3,7 +3,8 @@
 The floor of an archetype's epoch is as many *bare steps*: forward, backward and optimizer step on one resident batch
 that is already augmented and normalized. That of a filtered epoch is as many *bare forwards* without gradients as it
 probed batches, and as many bare steps as it made updates. Everything else is overhead: order, gathering, augmentation,
-normalization, filtering, bookkeeping. Evaluation is measured apart.
+normalization, filtering, bookkeeping. Evaluation is measured apart. So is what an update takes by a forward pass, which
+``compute`` counts as 3, and how much of a training epoch's time the columns of seconds explain.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ from torch.nn.functional import cross_entropy
 from study.bench import Block, Figure, amount, in_turn, milliseconds, ratio, stopwatch
 from study.bench import peer as peers
 from study.limits import available_cpus
+from trainables import reference
 from trainables.augment import Augmentation
 from trainables.comparison import Arm, release
-from trainables.config import SGD, DatasetConfig, ModelConfig, TrialConfig
+from trainables.config import ARMS, SGD, BuiltIn, MethodConfig, ModelConfig, TrialConfig
 from trainables.data import Dataset, Split, load
+from trainables.methods import ProbeResult, Views
 from trainables.optimizers import set_rate
 from trainables.precision import Precision, set_float32
-from trainables.samplers import ProbeResult, Views
 from trainables.seeds import generator
-from trainables.train import train_epoch
 
 SUITE = "loop"
 CLASSES = 10
+MEASURED = 3
+"""How often the ratio of an update to a forward pass is measured."""
+EXPLAINED = ("archetype", "filtered", "selective_backprop", "infobatch")
+MOST_UNEXPLAINED = 5.0
+"""Percent of a training epoch."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,9 @@ def suite(
     cuda = device.type == "cuda"
     for case in (CUDA_CASES if cuda else CPU_CASES) if cases is None else cases:
         yield from floors(case, device)
+        yield update_by_forward(case, device)
+        if case.pictures == "mnist5k":  # generated ones are for large networks, or augmented: nothing else weighs there
+            yield from unexplained(case, device)
         if case.model == PROFILED and case.augmentation == "none":
             yield from pieces(case, device)
     for rival in (CUDA_RIVALS if cuda else CPU_RIVALS) if rivals is None else rivals:
@@ -140,14 +149,14 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
     for name, method in config.arms.items():
         arm = Arm(name, method, config, data, device, {}, graphs=device.type == "cuda")
         bare = Arm(name, method, config, data, device, {})
-        for epoch in range(1, case.epochs + 1):
-            train(arm, epoch)
+        for _ in range(case.epochs):
+            train(arm)
         start = deepcopy(arm.state_dict())
-        bare.load_state_dict(deepcopy(start))
-        train(arm, case.epochs + 1)
+        bare.load_state_dict(deepcopy(start), case.epochs)
+        train(arm)
         probes, steps = arm.sampler.counts.raw_batches, arm.sampler.counts.steps
         blocks = {
-            "epoch": Block(partial(train, arm, case.epochs + 1), _restored(arm, start)),
+            "epoch": Block(partial(train, arm), _restored(arm, start)),
             "floor": Block(floor(bare, probes, steps), _restored(bare, start)),
             "running": Block(partial(_measure_running, arm)),
             "evaluation": Block(partial(measure, arm)),
@@ -184,12 +193,61 @@ def floors(case: Case, device: torch.device) -> Iterator[Figure]:
             )
 
 
+def update_by_forward(case: Case, device: torch.device) -> Figure:
+    """What an update takes by a forward pass, as the clock of reference seconds measures them."""
+    data, config = _ready(case, device)
+    arm = Arm(config.baseline, config.arms[config.baseline], config, data, device, {}, graphs=device.type == "cuda")
+    found = [reference.measure(arm) for _ in range(MEASURED)]
+    forward, update = ([1e6 * getattr(one, name) for one in found] for name in ("forward", "update"))
+    return ratio(
+        SUITE,
+        f"update / forward pass: {case}",
+        update,
+        forward,
+        f"compute counts 3; forward {median(forward):.3g} µs a sample, update {median(update):.3g}",
+    )
+
+
+def unexplained(case: Case, device: torch.device) -> Iterator[Figure]:
+    """The share of a training epoch's time that is in none of the columns probe, select, train and auxiliary seconds.
+
+    Of the archetype and of methods that probe, that choose within an update's forward pass, and that choose without.
+    """
+    data, config = _ready(case, device)
+    for name in EXPLAINED:
+        method = MethodConfig.model_validate(ARMS[name])
+        own = config.model_copy(update={"arms": {name: method}})
+        arm = Arm(name, method, own, data, device, {}, graphs=device.type == "cuda")
+        for _ in range(case.epochs):
+            train(arm)
+        shares, walls = [], []
+        for _ in range(case.rounds):
+            arm.stopwatch.read()
+            walls.append(stopwatch(device)(partial(train, arm)))
+            shares.append(100 * (1 - explained(arm.stopwatch.read()) / walls[-1]))
+        yield amount(
+            SUITE,
+            f"unexplained share of a training epoch: {name}, {case}",
+            shares,
+            "%",
+            f"epoch {milliseconds(walls)}",
+            "at most",
+            MOST_UNEXPLAINED,
+        )
+
+
+def explained(parts: Mapping[str, float]) -> float:
+    """Seconds of an epoch's probes, choosing, updates and auxiliary work, from what an arm's stopwatch read."""
+    probe, choose = parts.get("probe", 0.0), parts.get("choose", 0.0)
+    return max(choose, probe) + parts.get("train", 0.0) + parts.get("auxiliary", 0.0)
+
+
 def pieces(case: Case, device: torch.device) -> Iterator[Figure]:
     """What a filtered arm does with a raw batch, piece by piece: each for all raw batches of an epoch in turn."""
     data, config = _ready(case, device)
     arm = Arm("filtered", config.arms["filtered"], config, data, device, {})
-    for epoch in range(1, case.epochs + 1):
-        train(arm, epoch)
+    for _ in range(case.epochs):
+        train(arm)
     views = [*Views.of(arm.sampler.order(case.epochs + 1).to(device), case.epochs + 1).split(case.batch_size)]
     fed = [arm.feed(batch) for batch in views]
     arm.model.eval()
@@ -233,7 +291,7 @@ def rivalry(rival: Rival, device: torch.device) -> Figure:
     batches = peers.loader(data, rival.augmentation, rival.batch_size, rival.workers, config.seed)
     blocks = {
         "peer": Block(lambda: peers.train_epoch(batches, theirs.model, theirs.optimizer, device)),
-        "ours": Block(lambda: train(ours, 1)),
+        "ours": Block(lambda: train(ours)),
     }
     times = in_turn(blocks, stopwatch(device), rival.rounds)
     samples = len(data.train.labels)
@@ -249,11 +307,9 @@ def rivalry(rival: Rival, device: torch.device) -> Figure:
     )
 
 
-def train(arm: Arm, epoch: int) -> None:
-    """One epoch of training as a comparison does it, without the evaluation after it."""
-    arm.probed.clear()
-    arm.trained.clear()
-    train_epoch(epoch, arm.sampler, arm.probe, arm.update)
+def train(arm: Arm) -> None:
+    """The next epoch of training as a comparison does it, without the evaluation after it."""
+    arm.train(arm.sampler.finished + 1)
 
 
 def floor(arm: Arm, probes: int, steps: int) -> Callable[[], None]:
@@ -319,7 +375,7 @@ def _ready(case: Case, device: torch.device) -> tuple[Dataset, TrialConfig]:
 def case_config(model: str, augmentation: Augmentation, batch_size: int, precision: Precision = "fp32") -> TrialConfig:
     """Both arms on whatever pictures; of the data set's name only its colours are used."""
     return TrialConfig(
-        dataset=DatasetConfig(name="cifar10"),
+        dataset=BuiltIn(name="cifar10"),
         model=ModelConfig(name=model),
         augmentation=augmentation,
         optimizer=SGD(lr=0.05),
@@ -332,7 +388,7 @@ def _pictures(case: Case, device: torch.device) -> Dataset:
     size = case.batch_size * case.batches
     if case.pictures == "generated":
         return generated(size, device)
-    return load(DatasetConfig(name="mnist5k", validation_fraction=0, samples_per_class=size // CLASSES), "", device)
+    return load(BuiltIn(name="mnist5k", validation_fraction=0, samples_per_class=size // CLASSES), "", device)
 
 
 def generated(size: int, device: torch.device, channels: int = 3) -> Dataset:

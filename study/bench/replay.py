@@ -173,7 +173,7 @@ def _winners(running: _Replay, searching: Experiment, top: int) -> tuple[str, ..
 def _proposer(searching: Experiment) -> Proposer:
     if (listed := searching.configurations) is not None:
         return Listed(listed)
-    study = create_study(searching.search, searching.objective.modes)
+    study = create_study(searching.search, searching.modes)
     return Asked(study, searching.space, searching.fixed, searching.search.trials or 0, searching.points)
 
 

@@ -118,10 +118,11 @@ def _own_path() -> Any:
 
 
 @contextmanager
-def joined_ray(address: str) -> Iterator[None]:
+def joined_ray(address: str, package: Path | None = None) -> Iterator[None]:
     """The running cluster at ``address``, ``auto`` or ``host:port``, left when the block ends.
 
-    This machine must be one of its nodes.
+    This machine must be one of its nodes. ``package`` is shipped to all of them: a researcher's own code, as
+    :func:`study.code.staged` packs it.
 
     Raises:
         ClusterError: no cluster is there, the token is missing or refused, or this machine is none of its nodes.
@@ -133,7 +134,10 @@ def joined_ray(address: str) -> Iterator[None]:
         found = _reach(address)
         with tempfile.TemporaryDirectory() as empty:
             shipped = {
-                "py_modules": [str(resources.files(name)) for name in PACKAGES],
+                "py_modules": [
+                    *(str(resources.files(name)) for name in PACKAGES),
+                    *([str(package)] if package else []),
+                ],
                 "working_dir": empty,  # or the driver's is searched first, where a node may hold another checkout
                 "env_vars": WORKER_SETTINGS,
             }

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from study import cluster, preflight
-from study.doctor import access, machines, packing, storage
+from study.doctor import access, machines, packing, speeds, storage
 from study.doctor.asking import Ask, here, on_every_node, outcome
 from study.doctor.findings import Finding, everywhere, guarded, message
 from study.doctor.findings import tell as tell
@@ -42,6 +42,8 @@ def examine(experiment: Experiment, folder: Path, address: str | None = None) ->
         yield from everywhere("comparisons", {"": at_once}, comparisons)
         loaded = guarded("data", lambda: everywhere("data", ask(_data, where), data))
         yield from loaded
+        if all(finding.level != "error" for finding in loaded):
+            yield from guarded("network", lambda: everywhere("network", here(_networks, where), networks))
         number = at_once if isinstance(at_once, int) and at_once else 1
         yield from guarded("storage", partial(storage.keeping, where, folder, number, ask))
         yield from guarded("W&B", partial(access.weights_and_biases, where.wandb))
@@ -49,6 +51,8 @@ def examine(experiment: Experiment, folder: Path, address: str | None = None) ->
         if all(finding.level != "error" for finding in loaded):
             pays = partial(packing.worth, resources=where.resources)
             yield from guarded("packing", lambda: everywhere("packing", ask(packing.measure, where), pays))
+            ratio = speeds.told
+            yield from guarded("reference", lambda: everywhere("reference", ask(speeds.measure, where), ratio))
 
 
 def comparisons(at_once: int) -> Finding:
@@ -64,14 +68,30 @@ def _at_once(experiment: Experiment) -> int:
     return min(cluster.slots(cluster.nodes(), resources.cpu, resources.gpu), experiment.trials)
 
 
-def data(error: str | None) -> Finding:
-    """Whether every data set that the search can ask for is there and whole; ``error`` says why not."""
-    return Finding("error", "data", error) if error else Finding("ok", "data", "all there and whole")
+def data(answer: tuple[bool, str]) -> Finding:
+    """Whether every data set that the search can ask for is there and whole: what they hold, or why not."""
+    whole, text = answer
+    return Finding("ok" if whole else "error", "data", text)
 
 
-def _data(experiment: Experiment) -> str | None:
+def networks(answer: list[str] | str) -> Finding:
+    """Whether every network that the search can ask for can be built, and what it is; a text says why not."""
+    if isinstance(answer, str):
+        return Finding("error", "network", answer)
+    return Finding("ok", "network", "; ".join(answer))
+
+
+def _networks(experiment: Experiment) -> list[str] | str:
+    try:
+        return preflight.networks(experiment)
+    except UserError as error:
+        return str(error)
+
+
+def _data(experiment: Experiment) -> tuple[bool, str]:
     try:
         preflight.check_data(experiment)
     except UserError as error:
-        return str(error)
-    return None
+        return False, str(error)
+    found = preflight.described(experiment)
+    return True, "all there and whole: " + "; ".join(preflight.sentence(*one) for one in found.items())

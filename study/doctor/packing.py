@@ -18,8 +18,7 @@ from study.doctor.findings import Finding
 from study.experiment import Experiment, Resources
 from trainables.comparison import Arm, prepare
 from trainables.config import Runtime, TrialConfig
-from trainables.samplers import ProbeResult, Views
-from trainables.train import train_epoch
+from trainables.methods import ProbeResult, Views
 
 Device = Literal["auto", "cpu", "cuda"]
 PACKED = (1, 2, 4)
@@ -190,7 +189,9 @@ def _rate(arm: Arm, threads: int, seconds: float) -> float:
 
     with contextlib.suppress(_TimeIsUp):
         for epoch in count(1):
-            train_epoch(epoch, arm.sampler, arm.probe, update)
+            arm.sampler.start_epoch(epoch)
+            for views in arm.sampler.batches(arm.probe):
+                update(views)
     if arm.device.type == "cuda":
         torch.cuda.synchronize()
     minutes = (time.perf_counter() - began) / 60

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from study import preflight
 from study.doctor.asking import Ask, here
 from study.doctor.findings import KIBIBYTE, Finding, everywhere, guarded, size
 from study.experiment import Experiment
@@ -19,7 +20,7 @@ from study.recorder import Recorder, RecordError
 from study.storage import traceless, trial_root
 from trainables import models
 from trainables.config import TrialConfig
-from trainables.data import CHANNELS, CLASSES
+from trainables.data import dimensions
 from trainables.places import Place
 from trainables.seeds import generator
 
@@ -85,12 +86,13 @@ def space(folder: Path, needed: int, what: str) -> Finding:
 def checkpoint_bytes(experiment: Experiment) -> int:
     """About the size of the largest checkpoint of a comparison: each arm's weights and what its optimizer keeps."""
     configs = [TrialConfig.from_dotted(corner) for corner in experiment.corners()]
-    sizes = {(c.model, c.dataset.name): 0 for c in configs}
+    data_dir = preflight.runtime(experiment).data_dir
+    sizes = {(c.model, c.dataset): 0 for c in configs}
     for model, dataset in sizes:
-        network = models.build(model, CHANNELS[dataset], CLASSES[dataset], generator(0, "weights"))
+        network = models.build(model, *dimensions(dataset, data_dir), generator(0, "weights"))
         sizes[model, dataset] = sum(tensor.nbytes for tensor in network.state_dict().values())
-    kept = {"SGD": 2, "Adam": 4, "AdamW": 4}  # copies of the weights; with momentum, or AMSGrad, they are no more
-    return max(sizes[c.model, c.dataset.name] * kept[c.optimizer.name] * len(c.arms) for c in configs)
+    kept = {"SGD": 2}  # copies of the weights; with momentum, or AMSGrad, they are no more
+    return max(sizes[c.model, c.dataset] * kept.get(c.optimizer.name, 4) * len(c.arms) for c in configs)
 
 
 def shared(root: Place, ask: Ask) -> list[Finding]:

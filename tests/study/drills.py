@@ -98,7 +98,8 @@ class Driver:
 
     def kill_child(self, part: str) -> None:
         """``kill -9`` of every descendant whose command line has this part."""
-        found = [p for p in psutil.Process(self.process.pid).children(recursive=True) if part in " ".join(p.cmdline())]
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        found = [child for child in children if part in " ".join(command_line(child))]
         assert found, part
         for process in found:
             process.kill()
@@ -106,6 +107,14 @@ class Driver:
     def end(self, seconds: float = 240) -> tuple[str, str]:
         """Wait for its end; output and errors."""
         return self.process.communicate(timeout=seconds)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Its command line; empty where it has just ended, or waits to be reaped."""
+    try:
+        return list(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
 
 
 def _runs(process: psutil.Process) -> bool:

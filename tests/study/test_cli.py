@@ -70,6 +70,14 @@ def test_help_has_an_example_for_every_verb(run: Callable[..., Done]) -> None:
         assert f"filter-study {verb}" in run(verb, "--help").stdout
 
 
+@pytest.mark.slow
+def test_doctor_and_validate_need_no_option(run: Callable[..., Done]) -> None:
+    for verb in ("validate", "doctor"):
+        done = run(verb, "quickstart")
+        assert done.returncode in (0, 1), done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_ls_names_the_built_in_experiments_with_what_they_ask(run: Callable[..., Done]) -> None:
     listed = run("ls").stdout
     assert "quickstart" in listed
@@ -92,7 +100,7 @@ UNFILLABLE = ["batch_size: 1024: arm filtered trains on full batches", "180 trai
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["run", "quikstart"], ["did you mean quickstart"]),
+        (["run", "quikstart"], ["did you mean 'quickstart'"]),
         (["run", "quickstart", "--set", "optimizer.lrr=1", "--set", "epochs=x"], ["2 errors", "'lr'", "epochs: 'x'"]),
         (["run", "mnist_fcnet", "--data-dir", "nowhere"], ["mnist was not found; looked for", "download=True"]),
         (["validate", "quickstart", "--set", "nonsense"], ["must be key=value"]),
@@ -223,10 +231,12 @@ def test_a_comparison_is_trained_reported_and_exported(trained: Path) -> None:
     assert (trained / "report.html").is_file()
     tables = {name: pd.read_parquet(trained / "tables" / f"{name}.parquet") for name in ("trials", "epochs")}
     assert list(tables["trials"]["status"]) == ["finished"]
-    assert sorted(tables["epochs"]["epoch"]) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(tables["epochs"]["epoch"]) == [
+        epoch for epoch in range(4) for _ in ("archetype", "filtered", "random")
+    ]
     done = filter_study("export", trained, "--format", "csv", "--to", "out", cwd=trained.parent)
     assert done.returncode == 0
-    assert len(pd.read_csv(trained.parent / "out" / "epochs.csv")) == 8
+    assert len(pd.read_csv(trained.parent / "out" / "epochs.csv")) == 12
     report = filter_study("report", "out", "--to", "again", cwd=trained.parent)
     assert report.returncode == 0, report.stderr
     assert (trained.parent / "again" / "report.html").is_file()

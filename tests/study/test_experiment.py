@@ -16,6 +16,8 @@ from search_spaces.convert import suggest
 from search_spaces.domains import Parameter
 from study.experiment import ExperimentError, built_in, from_document, load
 from study.preflight import runtime
+from tests.study.lab import laboratory
+from trainables import documents
 from trainables.comparison import prepare
 from trainables.config import TrialConfig
 
@@ -56,7 +58,8 @@ def test_the_smoke_form_of_every_built_in_experiment_trains_on_what_comes_with_t
         comparison = prepare(TrialConfig.from_dotted(corner), runtime(experiment, "cpu"))
         before, after = comparison.step(), comparison.step()
         assert {row["arm"] for row in after} == set(comparison.config.arms)
-        assert all(row["cumulative_samples_trained"] > 0 for row in after)
+        for row in after:  # a method's work before its first update can take a whole share of the budget
+            assert row["cumulative_samples_trained"] > 0 or row["auxiliary_compute"] > 0, row["arm"]
         assert [row["epoch"] for row in (*before, *after)] == [0] * len(before) + [1] * len(after)
 
 
@@ -77,13 +80,15 @@ def test_an_experiment_without_a_smoke_form_says_so(tmp_path: Path) -> None:
 def test_the_cost_counts_the_epochs_of_every_arm_of_every_comparison() -> None:
     experiment = load("mnist_epochwise")
     assert experiment.cost == 3 * 300 * 4
-    assert load("quickstart").cost == 20 * 10 * 2
+    assert load("quickstart").cost == 20 * 10 * 3
 
 
 def test_the_quickstart_compares_the_archetype_with_batchwise_filtering_at_least_16_times() -> None:
     experiment = load("quickstart")
     arms = TrialConfig.from_dotted(experiment.trial).arms
-    assert {name: arm.granularity for name, arm in arms.items()} == {"archetype": "none", "filtered": "batch"}
+    of_arms = {name: arm.granularity for name, arm in arms.items()}
+    assert of_arms == {"archetype": "none", "filtered": "batch", "random": "batch"}
+    assert arms["random"].follows == "filtered"
     assert experiment.trials >= 16
     assert (experiment.search.name, experiment.scheduler.name) == ("optuna", "asha")
 
@@ -98,7 +103,7 @@ def test_mnist_fcnet_holds_the_settings_of_appendix_ii() -> None:
         assert config.optimizer.model_dump() == {
             "name": "SGD", "lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0005,
         }  # fmt: skip
-        assert config.schedule.model_dump() == {"name": "exponential", "gamma": 0.995}
+        assert config.schedule.model_dump() == {"name": "exponential", "gamma": 0.995, "clock": "epochs"}
 
 
 def test_all_errors_are_reported_at_once_with_path_value_and_what_is_allowed() -> None:
@@ -185,6 +190,10 @@ TWO = {"metric": ["gap/test_accuracy", "filtered/cumulative_compute"]}
 
 def optuna(sampler: str = "tpe", **more: Any) -> dict[str, Any]:
     return {"search": {"trials": 9, "sampler": sampler, **more}, "space": RATE}
+
+
+def own_searches(sampler: str = "tpe", **more: Any) -> dict[str, Any]:
+    return optuna(sampler, **{"each": "arm", "trials": 8, **more})
 
 
 CLASHES = [
@@ -335,6 +344,34 @@ CLASHES = [
     ({"recovery": {"max_failure": 0}}, "recovery.max_failure: unknown key; did you mean 'max_failures'?"),
     ({"resources": {"memory_gib": 0}}, "resources.memory_gib: 0: input should be greater than 0"),
     ({"dead_run": {"epochs": 0}}, "dead_run.epochs: 0: input should be greater than 0"),
+    (optuna(each="arms"), "search.each: 'arms': input should be 'comparison' or 'arm'"),
+    (own_searches(trials=9), "search.trials: 9: with search.each arm baseline and treatment propose in turn, as many"),
+    (own_searches("cmaes"), "search.each: arm: search.sampler cmaes learns only from its own proposals"),
+    (own_searches("random"), "search.each: arm: search.sampler random does not learn from what it has tried"),
+    (own_searches(name="random"), "search.each: arm: search.name random does not learn from what it has tried"),
+    (
+        {**own_searches(), "objective": {"metric": "gap/test_accuracy"}},
+        "objective.metric: gap/test_accuracy: with search.each arm each arm would be tuned on the test set",
+    ),
+    ({**own_searches(), "objective": TWO}, "objective.metric: gap/test_accuracy, filtered/cumulative_compute: with"),
+    *(
+        (
+            {**own_searches(), "objective": {"metric": metric}},
+            f"objective.metric: {metric}: with search.each arm each arm is tuned by its own METRIC of gap/METRIC",
+        )
+        for metric in ("filtered/validation_accuracy", "gap/cumulative_compute")
+    ),
+    *(
+        (
+            {**own_searches(), "scheduler": {"name": "asha", "metric": metric}},
+            f"scheduler.metric: {metric}: does not look at both arms alike",
+        )
+        for metric in ("objective", "gap/validation_accuracy", "archetype/validation_accuracy")
+    ),
+    (
+        {**own_searches(), "space": {**RATE, "baseline": {"choice": ["archetype", "random"]}}, "arms": {"random": {}}},
+        "space.baseline: with search.each arm the arm that is tuned is the same in all comparisons; set it once",
+    ),
 ]
 
 
@@ -377,11 +414,39 @@ def test_what_does_not_go_together_is_reported_at_once() -> None:
         {**optuna(), "epochs": 27, "scheduler": {"name": "hyperband", "brackets": 4}},
         {**optuna(), "epochs": 20, "dead_run": {"epochs": 20}},
         {**optuna(), "seeds": 3},
+        own_searches(),
+        own_searches("gp"),
+        own_searches("nsgaii"),
+        {**own_searches(), "scheduler": {"name": "asha", "metric": "better/validation_mean_loss"}},
+        {**own_searches(), "objective": {"metric": "gap/validation_worst_loss"}, "scheduler": {"name": "median"}},
         {"seeds": 3, "search": {"name": "points", "points": [{"batch_size": 8}]}, "space": {}},
     ],
 )
 def test_what_goes_together_is_accepted(document: dict[str, Any]) -> None:
     assert from_document("x", {**HEAD, **document}).trials > 0
+
+
+def test_what_cannot_be_tuned_arm_by_arm_is_reported_at_once() -> None:
+    document = {
+        **own_searches("cmaes", trials=9),
+        "objective": {"metric": "filtered/validation_accuracy"},
+        "scheduler": {"name": "asha", "metric": "objective"},
+    }
+    beginnings = {error.partition(":")[0] for error in errors({**HEAD, **document})}
+    assert {"search.each", "search.trials", "objective.metric", "scheduler.metric"} <= beginnings
+
+
+def test_one_search_tunes_the_comparison_unless_each_arm_is_to_have_its_own() -> None:
+    one = from_document("x", {**HEAD, **optuna()})
+    assert (one.search.each, one.each, one.proposed_by(0)) == ("comparison", {}, None)
+    document = {**HEAD, **own_searches(), "objective": {"metric": "gap/validation_mean_loss"}, "seeds": 2}
+    two = from_document("x", document)
+    assert two.each == {"archetype/validation_mean_loss": "min", "filtered/validation_mean_loss": "min"}
+    assert two.modes == ("max",)  # of the gap, by which comparisons are shown and confirmed
+    sides = [two.proposed_by(number) for number in range(6)]
+    assert sides == ["baseline", "baseline", "treatment", "treatment", "baseline", "baseline"]
+    assert from_document("x", documents.parse(two.to_yaml())).each == two.each
+    assert two.alone().each == {}
 
 
 EVERYTHING: dict[str, Any] = {
@@ -595,6 +660,29 @@ def test_setting_a_section_or_another_kind_takes_what_belonged_to_the_old_one_wi
     assert {values["optimizer.lr"] for values in whole.corners()} == {0.3}
 
 
+def test_a_method_of_ones_own_gives_way_to_a_built_in_one_and_the_other_way_round(tmp_path: Path) -> None:
+    laboratory(tmp_path / "lab", "lab_set")
+    own = "lab_set.methods:Forgotten"
+    head = "about: {title: t, question: q}\nsearch: {trials: 1}\ntreatment: mine\ncode: lab\n"
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"{head}arms: {{archetype: {{}}, mine: {{granularity: batch, selector: {{use: '{own}', keep: 0.5}}}}}}\n"
+    )
+    keys = load(str(file)).trial
+    assert keys["arms.mine.selector.keep"] == 0.5
+    built_in = load(str(file), ["arms.mine.selector.name=top_k", "arms.mine.selector.k=5"]).trial
+    assert {key: value for key, value in built_in.items() if "mine.selector" in key} == {
+        "arms.mine.selector.name": "top_k",
+        "arms.mine.selector.k": 5,
+    }
+    file.write_text(f"{head}arms: {{archetype: {{}}, mine: {{filter: none, selector: {{name: top_k, k: 5}}}}}}\n")
+    back = load(str(file), [f"arms.mine.selector.use={own}", "arms.mine.selector.keep=1"]).trial
+    assert {key: value for key, value in back.items() if "mine.selector" in key} == {
+        "arms.mine.selector.use": own,
+        "arms.mine.selector.keep": 1.0,
+    }
+
+
 def test_a_conditional_key_that_is_set_stays_conditional() -> None:
     experiment = load("quickstart", ["optimizer.momentum=0.5"])
     momenta = {(values["optimizer.name"], values.get("optimizer.momentum")) for values in experiment.corners()}
@@ -629,7 +717,7 @@ def test_a_file_that_is_no_experiment_is_refused_with_the_line(tmp_path: Path, t
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ExperimentError, match="did you mean quickstart"):
+    with pytest.raises(ExperimentError, match="did you mean 'quickstart'"):
         load("quikstart")
 
 
@@ -708,15 +796,15 @@ UNFIT = [
         "optimizer.nesterov True: leave out a value, or give a key a condition (when)",
     ),
     (
-        {"arms.filtered.k": {"integer": [2, 10]}},
+        {"arms.filtered.selector.k": {"integer": [2, 10]}},
         {"arms": {"filtered": {"selector": "q_split", "k": 4}}},
-        "arms.filtered: k must be a multiple of buckets: 3 samples are not 2 equal parts; the search can propose "
-        "arms.filtered.k 3",
+        "arms.filtered.selector: k must be a multiple of buckets: 3 samples are not 2 equal parts; the search can "
+        "propose arms.filtered.selector.k 3",
     ),
     (
-        {"arms.filtered.k": {"integer": [2, 1000]}},
+        {"arms.filtered.selector.k": {"integer": [2, 1000]}},
         {"arms": {"filtered": {"selector": "q_split", "k": 4}}},
-        "arms.filtered: k must be a multiple of buckets",
+        "arms.filtered.selector: k must be a multiple of buckets",
     ),
     (
         {"dataset.name": {"choice": ["mnist5k", "cifar10"]}, "augmentation": {"choice": ["none", "standard"]}},
@@ -725,8 +813,8 @@ UNFIT = [
     ),
     (
         {
-            "arms.filtered.selector": {"choice": ["all", "top_q"]},
-            "arms.filtered.filter": {"choice": ["none", "hard"]},
+            "arms.filtered.selector.name": {"choice": ["all", "top_q"]},
+            "arms.filtered.filter.name": {"choice": ["none", "hard"]},
             "optimizer.lr": {"loguniform": [0.01, 0.1]},
             "batch_size": {"choice": [8, 16, 32, 64]},
             "seed": {"integer": [0, 9]},
@@ -756,24 +844,24 @@ def test_a_space_with_a_value_that_cannot_be_is_refused(
 def test_a_search_that_lists_its_configurations_is_checked_whole(search: dict[str, Any]) -> None:
     """One in 1,200 combinations cannot be, which the sample that a space is judged by does not have."""
     space = {
-        "arms.filtered.k": {"choice": [*range(60, 12000, 60), 12]},
-        "arms.filtered.buckets": {"choice": [2, 3, 4, 5, 6, 12]},
+        "arms.filtered.selector.k": {"choice": [*range(60, 12000, 60), 12]},
+        "arms.filtered.selector.buckets": {"choice": [2, 3, 4, 5, 6, 12]},
         "seed": {"choice": [0, 1]},
     }
     document = {**HEAD, "arms": {"filtered": {"selector": "q_split", "k": 60}}, "space": space}
     (error,) = errors({**document, "search": search})
-    assert error.startswith("arms.filtered: k must be a multiple of buckets: 12 samples are not 5 equal parts")
+    assert error.startswith("arms.filtered.selector: k must be a multiple of buckets: 12 samples are not 5 equal parts")
 
 
 def test_a_study_that_has_begun_goes_on_with_what_a_check_would_refuse_today() -> None:
-    points = [{"arms.filtered.k": 4}, {"arms.filtered.k": 4}]
+    points = [{"arms.filtered.selector.k": 4}, {"arms.filtered.selector.k": 4}]
     document = {
         **HEAD,
         "arms": {"filtered": {"selector": "q_split", "k": 4}},
-        "space": {"arms.filtered.k": {"integer": [2, 10]}},
+        "space": {"arms.filtered.selector.k": {"integer": [2, 10]}},
         "search": {"name": "random", "trials": 3, "points": points},
     }
-    assert errors(document)[0].startswith("arms.filtered: k must be a multiple of buckets")
+    assert errors(document)[0].startswith("arms.filtered.selector: k must be a multiple of buckets")
     assert errors({**document, "space": RATE})[0].startswith("search.points: number 2 is the same comparison")
     assert from_document("x", document, begun=True).trials == 3
 
@@ -784,11 +872,18 @@ WORDS = {
     "optimizer.nesterov": [True, False, "yes", 0],
     "dataset.name": ["mnist5k", "cifar10"],
     "augmentation": ["none", "standard", None],
-    "arms.filtered.selector": ["all", "top_q", "q_split"],
-    "arms.filtered.filter": ["none", "hard", "soft"],
+    "arms.filtered.selector.name": ["all", "top_q", "q_split"],
+    "arms.filtered.filter.name": ["none", "hard", "soft"],
     "arms.filtered.granularity": ["epoch", "batch", "epoch+batch"],
 }
-NUMERIC = ["batch_size", "optimizer.lr", "optimizer.momentum", "arms.filtered.k", "arms.filtered.buckets", "epochs"]
+NUMERIC = [
+    "batch_size",
+    "optimizer.lr",
+    "optimizer.momentum",
+    "arms.filtered.selector.k",
+    "arms.filtered.selector.buckets",
+    "epochs",
+]
 
 
 @st.composite
@@ -853,7 +948,7 @@ def test_a_file_may_share_what_its_sections_have_in_common(tmp_path: Path) -> No
         "search: {trials: 1}\n"
     )
     arms = TrialConfig.from_dotted(load(str(file)).trial).arms
-    assert (arms["mine"].raw_batch_size, arms["mine"].filter) == (64, "soft")
+    assert (arms["mine"].raw_batch_size, arms["mine"].filter.name) == (64, "soft")
 
 
 @pytest.mark.parametrize(

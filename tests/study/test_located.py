@@ -43,3 +43,34 @@ def test_paths_that_lead_nowhere_are_all_named(small: Build, tmp_path: Path) -> 
     with pytest.raises(ExperimentError):
         folders.create(tmp_path / "new", small(storage="~nobodyx/s"))
     assert not (tmp_path / "new").exists()
+
+
+def test_paths_of_data_sets_are_absolute_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.yaml"
+    about = "about: {title: t, question: q}\ndataset: {name: folder, path: here}\n"
+    file.write_text(about + "search: {name: random, trials: 1, points: [{dataset.path: there}]}\n" + SPACE)
+    experiment = load(str(file))
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    assert experiment.trial["dataset.path"] == here
+    assert experiment.space["dataset.path"].choice == (here, there, "s3://bucket/plankton")
+    assert experiment.space["batch_size"].when == {"dataset.path": (there,)}
+    assert experiment.search.points == ({"dataset.path": there},)
+    again = tmp_path / "again.yaml"
+    again.write_text(experiment.to_yaml())
+    monkeypatch.chdir("/")
+    assert load(str(again)).model_copy(update={"name": "mine"}) == experiment
+
+
+def test_an_option_of_ones_own_code_that_is_named_path_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    own = "dataset: {use: 'lab:load', path: here}\nsearch: {name: grid}\nbatch_size: 8\n"
+    file.write_text("about: {title: t, question: q}\n" + own)
+    assert load(str(file)).trial["dataset.path"] == "here"
+
+
+SPACE = """
+space:
+  dataset.path: {choice: [here, there, "s3://bucket/plankton"]}
+  batch_size: {choice: [8, 16], when: {dataset.path: there}}
+"""

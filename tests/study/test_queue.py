@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from search_spaces.domains import space
 from study.experiment import Search
 from study.history import UNFINISHED, History, Past, Report, retrying
 from study.queue import Planned, Queue
-from study.searcher import Asked, Listed, Outcome, Proposer, create_study
+from study.searcher import Asked, InTurn, Listed, Outcome, Proposer, create_study
 from trainables.config import TrialConfig
 from trainables.records import STATUSES
 from trainables.tune import ComparisonTrainable
@@ -342,6 +343,18 @@ def test_whatever_was_recorded_every_comparison_runs_once_and_every_configuratio
 SPACE = space(optimizer__lr={"loguniform": [0.01, 0.1]}, epochs={"integer": [2, 9]})
 
 
+def broken_off(data: st.DataObject, asked: Queue, most: int) -> tuple[Past, ...]:
+    """What is recorded of a study that broke off after at most so many comparisons; of some, nothing is."""
+    started = data.draw(st.integers(0, most))
+    first = [trial for trial, _ in zip(trials(asked), range(started), strict=False)]
+    recorded = data.draw(st.lists(st.none() | st.sampled_from(sorted(STATUSES)), min_size=started, max_size=started))
+    return tuple(
+        past(trial.config["number"], status, trial.config["trial"])
+        for trial, status in zip(first, recorded, strict=True)
+        if status is not None
+    )
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_search_that_broke_off_anywhere_goes_on_and_hears_of_every_configuration(
@@ -353,14 +366,7 @@ def test_a_search_that_broke_off_anywhere_goes_on_and_hears_of_every_configurati
     def asked(after: int) -> Asked:
         return Asked(create_study(Search(trials=wanted), ["max"], after), SPACE, {"batch_size": 8}, wanted, points)
 
-    started = data.draw(st.integers(0, wanted * seeds))
-    first = [trial for trial, _ in zip(trials(queue(asked(0), seeds)), range(started), strict=False)]
-    recorded = data.draw(st.lists(st.none() | st.sampled_from(sorted(STATUSES)), min_size=started, max_size=started))
-    comparisons = tuple(
-        past(trial.config["number"], status, trial.config["trial"])
-        for trial, status in zip(first, recorded, strict=True)
-        if status is not None
-    )
+    comparisons = broken_off(data, queue(asked(0), seeds), wanted * seeds)
     proposer = asked(len(comparisons) // seeds)
     made = queue(proposer, seeds, History(comparisons, reports(*comparisons)))
     configs = {p.number: p.config for p in comparisons}
@@ -374,3 +380,35 @@ def test_a_search_that_broke_off_anywhere_goes_on_and_hears_of_every_configurati
         {key: configs[number][key] for key in SPACE} for number in sorted(configs)
     ]
     assert heard[0].params == points[0]
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_two_searches_in_turn_that_broke_off_anywhere_go_on_and_both_hear_of_every_configuration(
+    queue: MakeQueue, data: st.DataObject
+) -> None:
+    seeds, wanted = data.draw(st.integers(1, 2)), 6
+
+    def made(after: int) -> InTurn:
+        searches = [create_study(Search(trials=wanted), ["max"], after + side * 1000) for side in range(2)]
+        return InTurn([Asked(study, SPACE, {"batch_size": 8}, wanted) for study in searches])
+
+    comparisons = broken_off(data, queue(made(0), seeds), wanted * seeds)
+    proposer = made(len(comparisons) // seeds)
+    numbers = [replace(report, objectives=(0.0, report.epoch, -report.epoch)) for report in reports(*comparisons)]
+    going_on = queue(proposer, seeds, History(comparisons, tuple(numbers)))
+    configs = {p.number: p.config for p in comparisons}
+    for trial in trials(going_on):
+        configs[trial.config["number"]] = trial.config["trial"]
+        going_on.on_trial_complete(trial.trial_id, result(4, 0.5, 4, -4, status="finished"))
+    assert sorted(configs) == list(range(wanted * seeds))
+    finished = {p.number for p in comparisons if p.status in ("failed", "diverged", "stopped")}
+    for side, search in enumerate(proposer.searches):
+        heard = search.study.get_trials()
+        assert all(trial.state.is_finished() for trial in heard)
+        whole = [configs[number] for number in sorted(configs)][::seeds]
+        expected = sorted([config["optimizer.lr"], config["epochs"]] for config in whole)
+        assert sorted([trial.params["optimizer.lr"], trial.params["epochs"]] for trial in heard) == expected
+        complete = [trial.value for trial in heard if trial.state == TrialState.COMPLETE]
+        assert all((value or 0) * (1 - 2 * side) > 0 for value in complete)
+        assert len(complete) >= wanted - len(finished)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from analysis.load import load
 from study.recorder import FILENAME, Recorder, RecordError
-from trainables.records import COLUMNS, FORMAT
+from trainables.records import COLUMNS, FORMAT, Column, Columns
 
 
 def read(folder: Path, query: str) -> list[tuple[Any, ...]]:
@@ -168,3 +169,35 @@ def test_a_file_that_is_no_record_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"study\.sqlite cannot be written: file is not a database"):
         Recorder(tmp_path)
     assert (tmp_path / FILENAME).read_bytes() == b"notes, not a database" * 100
+
+
+def test_a_record_of_a_version_that_lacks_columns_gets_them_and_keeps_its_rows(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        recorder.start("a", 0, "c", {})
+        recorder.add("a", [row(1, 0.5)], [0.25])
+    with sqlite3.connect(tmp_path / FILENAME) as connection:
+        connection.execute("DROP TABLE columns")
+        for column in ("samples_overflowed", "cumulative_samples_overflowed"):
+            connection.execute(f"ALTER TABLE epochs DROP COLUMN {column}")
+    with Recorder(tmp_path) as recorder:
+        recorder.add("a", [row(2, 0.75) | {"samples_overflowed": 3}], [0.5])
+        assert [one["samples_overflowed"] for one in recorder.rows("a")] == [None, 3]
+    assert read(tmp_path, "SELECT epoch, test_accuracy, samples_overflowed FROM epochs ORDER BY epoch") == [
+        (1, 0.5, None),
+        (2, 0.75, 3),
+    ]
+
+
+def test_the_record_says_what_its_columns_are_and_those_of_own_metrics_among_them(tmp_path: Path) -> None:
+    own = Column("test_ece", "float", "fraction", "calibration error", -1)
+    with Recorder(tmp_path, Columns((own,))) as recorder:
+        recorder.start("a", 0, "c", {})
+        recorder.add("a", [row(1, 0.5) | {"test_ece": 0.125}], [0.25])
+        assert recorder.rows("a")[0]["test_ece"] == 0.125
+    assert load(tmp_path).columns == Columns((own,))
+    said = {
+        row[0]: row[1:]
+        for row in read(tmp_path, "SELECT name, unit, direction FROM columns WHERE \"table\" = 'epochs'")
+    }
+    assert said["test_ece"] == ("fraction", -1)
+    assert said.keys() == {column.name for column in (*COLUMNS, own)}

@@ -16,6 +16,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from analysis.load import load
 from study import manifest
 from study.recorder import FILENAME
 from study.searcher import JOURNAL
@@ -325,6 +326,59 @@ def test_a_finished_study_is_extended_with_a_warm_searcher(tmp_path: Path) -> No
     assert [trial.user_attrs["trial_id"] for trial in told] == list(again["trial_id"])
     assert [trial.value for trial in told] == list(again["objective"])
     assert len({trial.params["optimizer.lr"] for trial in told}) == 7
+
+
+def test_two_searches_go_on_after_a_crash(tmp_path: Path) -> None:
+    search = {"name": "optuna", "each": "arm", "trials": 4, "seed": 3}
+    sections = {"search": search, "space": {"optimizer.lr": {"loguniform": [0.001, 0.5]}}, "epochs": 2}
+    scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    data = {"samples_per_class": 30, "validation_fraction": 0.2}
+    file = experiment(tmp_path, **sections, dataset=data, scheduler=scheduler)
+    study = tmp_path / "study"
+    Driver("run", file, "--dir", "study", study=study).until_epochs(3).kill()
+    before, _ = tables(study)
+    assert 1 < len(before) < 4
+    output, errors = Driver("resume", "study", study=study).end()
+    assert "go on" in output, errors
+    trials, epochs = tables(study)
+    assert list(trials["number"]) == list(range(4))
+    assert list(trials["trial_id"][: len(before)]) == list(before["trial_id"])
+    assert list(load(study).trials["proposed_by"]) == ["baseline", "treatment"] * 2
+    assert set(trials["status"]) <= {"finished", "stopped"}
+    storage = JournalStorage(JournalFileBackend(str(study / JOURNAL)))
+    names = sorted(optuna.get_all_study_names(storage))
+    assert [name.partition(": ")[2] for name in names] == [
+        "archetype/validation_accuracy",
+        "filtered/validation_accuracy",
+    ]
+    last = epochs.sort_values("epoch").groupby(["arm", "trial_id"])["validation_accuracy"].last()
+    for name, arm in zip(names, ("archetype", "filtered"), strict=True):
+        told = optuna.load_study(study_name=name, storage=storage).get_trials()
+        assert {trial.user_attrs["trial_id"]: trial.value for trial in told} == dict(last[arm])
+        assert len({trial.params["optimizer.lr"] for trial in told}) == 4
+    refused = filter_study("resume", "study", "--add-trials", "3", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "search.trials: 7: with search.each arm" in " ".join(refused.stderr.split())
+
+
+def test_the_winners_of_two_searches_are_confirmed_and_the_verdict_says_who_was_tuned(tmp_path: Path) -> None:
+    search = {"name": "optuna", "each": "arm", "trials": 4}
+    space = {"optimizer.lr": {"loguniform": [0.001, 0.5]}}
+    data = {"samples_per_class": 30, "validation_fraction": 0.2}
+    file = experiment(tmp_path, search=search, space=space, epochs=1, dataset=data, scheduler={"name": "none"})
+    study = tmp_path / "study"
+    done = filter_study("run", file, "--dir", "study", "--no-report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = filter_study("confirm", "study", "--top", "1", "--seeds", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (confirmation,) = (study / "confirmations").iterdir()
+    roles = json.loads((confirmation / "manifest.json").read_text("utf-8"))["confirms"]["configurations"]
+    confirmed = sorted(role for one in roles.values() for role in one["roles"])
+    assert confirmed == ["best baseline", "best treatment", "winner"]
+    assert load(confirmation).trials["proposed_by"].isna().all()
+    said = filter_study("gaps", "study", cwd=tmp_path).stdout
+    assert "Confirmed on 2 fresh seeds" in said
+    assert "Each arm was tuned on its own: of 4 configurations the search for archetype and the search for" in said
 
 
 class Canary:

@@ -15,8 +15,20 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces.domains import Space, sample, space
-from study.experiment import Search
-from study.searcher import JOURNAL, WARM, Asked, Listed, Outcome, create_study, open_journal, verdict
+from study.experiment import Search, from_document
+from study.searcher import (
+    JOURNAL,
+    WARM,
+    Asked,
+    InTurn,
+    Listed,
+    Outcome,
+    create_study,
+    open_journal,
+    propose,
+    verdict,
+)
+from tests.study.conftest import SMALL
 from trainables.config import Mode, TrialConfig
 
 NUMBERS = space(optimizer__lr={"loguniform": [1e-3, 0.3]}, optimizer__momentum={"uniform": [0.1, 0.9]})
@@ -371,6 +383,151 @@ def test_nsga_ii_counts_generations_by_what_was_completed() -> None:
     again.ask()
     again.tell(14, [outcome("finished", 0.0)])
     assert generations(again)[-1] == 2
+
+
+# ------------------------------------------------------------------------------------------------ each arm on its own
+
+
+def in_turn(
+    sampler: str = "tpe",
+    trials: int = 100,
+    seed: int = 0,
+    metric: str = "gap/validation_accuracy",
+    after: int = 0,
+    journals: Sequence[optuna.Study] | None = None,
+    points: Sequence[Mapping[str, Any]] = (),
+) -> InTurn:
+    document = {
+        **SMALL,
+        "space": {key: parameter.model_dump(exclude_defaults=True) for key, parameter in NUMBERS.items()},
+        "search": {"trials": trials, "sampler": sampler, "seed": seed, "each": "arm", "points": list(points)},
+        "objective": {"metric": metric},
+        "dataset": {"samples_per_class": 30, "validation_fraction": 0.2},
+    }
+    made = propose(from_document("x", document), after, journals)
+    assert isinstance(made, InTurn)
+    return made
+
+
+def away(config: Mapping[str, Any], rate: float, momentum: float) -> float:
+    return math.log10(config["optimizer.lr"] / rate) ** 2 + (config["optimizer.momentum"] - momentum) ** 2
+
+
+def sides(config: Mapping[str, Any]) -> list[float]:
+    """What a comparison reports whose baseline is best with a small learning rate, and its treatment with a large."""
+    baseline, treatment = -away(config, 0.003, 0.8), -away(config, 0.15, 0.2)
+    return [treatment - baseline, baseline, treatment]
+
+
+def alternate(proposer: InTurn, trials: int) -> list[Any]:
+    configs: list[Any] = []
+    for place in range(trials):
+        configs.append(proposer.ask())
+        proposer.tell(place, [outcome("finished", sides(configs[-1]))])
+    return configs
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii", pytest.param("gp", marks=pytest.mark.slow)])
+def test_each_arm_is_tuned_by_its_own_search_and_both_know_every_comparison(sampler: str) -> None:
+    trials = 24 if sampler == "gp" else 80
+    proposer = in_turn(sampler, trials)
+    configs = alternate(proposer, trials)
+    assert proposer.ask() is None
+    of_baseline, of_treatment = configs[0::2][-trials // 6 :], configs[1::2][-trials // 6 :]
+
+    def typical(found: Sequence[Any], side: int) -> float:
+        return sorted(sides(config)[side] for config in found)[len(found) // 2]
+
+    assert typical(of_baseline, 1) > typical(of_treatment, 1) + 0.3
+    assert typical(of_treatment, 2) > typical(of_baseline, 2) + 0.3
+    for side, search in enumerate(proposer.searches):
+        heard = search.study.get_trials()
+        assert len(heard) == trials
+        assert sorted(trial.value for trial in heard) == sorted(sides(config)[1 + side] for config in configs)
+        assert search.study.best_value > -0.1
+
+
+def test_a_smaller_loss_is_better_for_each_arm_though_a_larger_gap_is() -> None:
+    proposer = in_turn(metric="gap/validation_mean_loss", trials=40)
+    for place in range(40):
+        config = proposer.ask()
+        assert config is not None
+        proposer.tell(place, [outcome("finished", [-value for value in sides(config)])])
+    assert all(search.study.best_value < 0.1 for search in proposer.searches)
+
+
+def test_the_two_searches_draw_other_numbers_and_the_same_again_with_the_same_seed() -> None:
+    first, again, other = (alternate(in_turn(seed=seed), 12) for seed in (0, 0, 1))
+    assert first == again
+    assert all(ours != theirs for ours, theirs in zip(first, other, strict=True))
+    assert len({config["optimizer.lr"] for config in first}) == 12
+
+
+def test_points_to_start_from_are_tried_once_in_turn() -> None:
+    points = [{"optimizer.lr": rate, "optimizer.momentum": 0.5} for rate in (0.01, 0.02, 0.03)]
+    configs = alternate(in_turn(points=points), 6)
+    assert [config["optimizer.lr"] for config in configs[:3]] == [0.01, 0.02, 0.03]
+    assert len({config["optimizer.lr"] for config in configs}) == 6
+
+
+def test_where_one_arm_diverges_its_own_search_hears_of_a_failure_and_the_other_how_far_its_arm_came() -> None:
+    proposer = in_turn()
+    proposer.ask()
+    proposer.tell(0, [outcome("diverged", [0.1, 0.3, 0.4], [NAN, NAN, 0.5])])
+    (baseline,), (treatment,) = (search.study.get_trials() for search in proposer.searches)
+    assert (baseline.state, baseline.intermediate_values) == (TrialState.FAIL, {1: 0.3})
+    assert (treatment.state, treatment.value) == (TrialState.PRUNED, 0.5)
+    assert treatment.intermediate_values == {1: 0.4, 2: 0.5}
+    proposer.ask()
+    proposer.tell(1, [outcome("failed", [NAN, NAN, NAN])])
+    assert all(search.study.get_trials()[1].state == TrialState.FAIL for search in proposer.searches)
+    proposer.ask()
+    proposer.tell(2, [outcome("stopped", [0.1, 0.3, 0.4])])
+    assert [search.study.get_trials()[2].value for search in proposer.searches] == [0.3, 0.4]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_both_searches_that_are_recalled_are_those_that_lived_through_it_and_go_on(
+    sampler: str, data: st.DataObject
+) -> None:
+    life = data.draw(lives(3))
+    lived = in_turn(sampler)
+    configs = [lived.ask() for _ in life]
+    for place in data.draw(st.permutations(range(len(life)))):
+        if (outcomes := life[place]) is not None:
+            lived.tell(place, outcomes)
+    again = in_turn(sampler, after=len(life))
+    for config, outcomes in zip(configs, life, strict=True):
+        again.recall(json.loads(json.dumps(TrialConfig.from_dotted(config or {}).to_dotted())), outcomes)
+    for ours, theirs in zip(again.searches, lived.searches, strict=True):
+        assert sorted(map(repr, told(ours.study))) == sorted(map(repr, told(theirs.study)))
+    for place, outcomes in enumerate(life):
+        if outcomes is None:
+            again.tell(place, [outcome("finished", [0.0, 0.5, 0.5])])
+    for place in range(len(life), len(life) + 3):
+        config = again.ask()
+        assert config is not None
+        again.tell(place, [outcome("finished", [0.0, 0.1, 0.1])])
+    for search in again.searches:
+        assert len(search.study.get_trials()) == len(life) + 3
+        assert all(trial.state.is_finished() for trial in search.study.get_trials())
+
+
+def test_a_journal_has_both_searches_and_can_be_opened_at_any_time(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    names = "digits: archetype/validation_accuracy", "digits: filtered/validation_accuracy"
+    for _ in range(2):  # it is written anew
+        journals = [open_journal(path, name, ["max"], fresh=not side) for side, name in enumerate(names)]
+        proposer = in_turn(journals=journals)
+        configs = alternate(proposer, 4)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    assert sorted(optuna.get_all_study_names(storage)) == sorted(names)
+    for side, name in enumerate(names):
+        study = optuna.load_study(study_name=name, storage=storage)
+        assert [trial.value for trial in study.get_trials()] == [sides(config)[1 + side] for config in configs]
+        assert told(study) == told(proposer.searches[side].study)
 
 
 # ------------------------------------------------------------------------------------------------------------- journal

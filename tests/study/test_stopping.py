@@ -23,7 +23,7 @@ from study.experiment import from_document
 from study.schedulers import Judged, Remembering, build
 from tests.study.conftest import SMALL
 from trainables.comparison import better
-from trainables.records import COLUMNS, STEP_COLUMNS, TRIAL_COLUMNS, gap
+from trainables.records import BUILT_IN, COLUMNS, STEP_COLUMNS, TRIAL_COLUMNS
 
 EPOCHS = 16
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -70,7 +70,7 @@ def stopped_at(curves: Curves, rule: str, metric: str, workers: int = 4) -> list
         for place in [*training]:
             epoch = training[place] = training[place] + 1
             told = {f"{arm}/{METRIC}": float(values[place, epoch]) for arm, values in curves.items()}
-            told[GAP] = gap(METRIC, told[TREATMENT], told[f"archetype/{METRIC}"])
+            told[GAP] = BUILT_IN.gap(METRIC, told[TREATMENT], told[f"archetype/{METRIC}"])
             result = {**told, **better(told, "archetype", "filtered"), "epoch": epoch}
             over = epoch == EPOCHS
             if not over and scheduler.on_trial_result(None, Judged(f"{place:04d}"), result) == TrialScheduler.STOP:

@@ -8,7 +8,7 @@ from study import experiment as experiments
 from study.bench import driver
 from study.bench.driver import Reading
 from trainables.comparison import report
-from trainables.config import TrialConfig
+from trainables.config import DeadRun, Objective, Recovery, Runtime, TrialConfig
 from trainables.records import COLUMNS, METRICS
 
 MEBIBYTE = 2**20
@@ -71,6 +71,22 @@ def test_the_study_is_one_of_asha_and_optuna(tmp_path: Path) -> None:
     assert (experiment.trials, experiment.longest) == (2000, 10)
     assert (experiment.search.sampler, experiment.scheduler.name, experiment.wandb.mode) == ("tpe", "asha", "offline")
     assert experiment.recovery.checkpoints == driver.KEPT
+
+
+def test_a_free_comparison_is_all_that_the_engines_trainable_asks_for() -> None:
+    trainable = driver.FreeTrainable(
+        {
+            "trial": {"epochs": 2},
+            "runtime": Runtime(device="cpu").model_dump(),
+            "objective": Objective().model_dump(),
+            "dead_run": DeadRun().model_dump(),
+            "recovery": Recovery().model_dump(),
+            "checkpoints": None,
+        }
+    )
+    results = [trainable.train() for _ in range(2)]
+    trainable.stop()
+    assert [(result["epoch"], result["status"]) for result in results] == [(1, "running"), (2, "finished")]
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ def test_every_case_has_a_figure_for_each_arm_and_evaluation_and_every_rival_one
         ("%", None, None),
         ("%", None, None),
         ("%", None, None),
+        ("×", None, None),
         ("×", "at most", 1.3),
         ("%", None, None),
         ("%", None, None),
@@ -45,6 +46,8 @@ def test_every_case_has_a_figure_for_each_arm_and_evaluation_and_every_rival_one
         ("%", None, None),
         ("%", None, None),
         ("%", None, None),
+        ("×", None, None),
+        *[("%", "at most", 5.0)] * 4,
         ("×", "at least", 3.0),
     ]
     assert all(figure.suite == "loop" for figure in figures)
@@ -63,7 +66,7 @@ def test_of_a_small_network_it_is_told_what_surrounds_a_filtered_forward_pass(mo
     monkeypatch.setattr(loop, "PROFILED", "FCNet10")
     with_pieces = list(loop.suite(CPU, [digits], []))
     told = [figure for figure in with_pieces if figure.unit == "µs"]
-    assert with_pieces == with_pieces[:7] + told
+    assert with_pieces == with_pieces[:12] + told
     assert [figure.name.split(": ")[1] for figure in told] == [
         "forward pass",
         "gather pictures and labels",
@@ -76,9 +79,15 @@ def test_of_a_small_network_it_is_told_what_surrounds_a_filtered_forward_pass(mo
     assert all(figure.value > 0 and figure.rounds == 3 and "2 raw batches" in figure.beside for figure in told)
 
 
+def test_an_epoch_is_explained_by_probes_choosing_updates_and_auxiliary_work() -> None:
+    assert loop.explained({"train": 2.0}) == 2.0
+    assert loop.explained({"train": 2.0, "choose": 1.5, "probe": 1.0, "auxiliary": 0.25, "evaluate": 9.0}) == 3.75
+    assert loop.explained({"train": 2.0, "choose": 0.9, "probe": 1.0}) == 3.0
+
+
 def test_the_floor_is_so_many_forwards_and_steps_on_one_batch_and_changes_no_weight() -> None:
     one = arm(GENERATED)
-    loop.train(one, 1)
+    loop.train(one)
     before = {name: value.clone() for name, value in one.model.named_parameters()}
     passes: list[tuple[bool, bool, int]] = []
     updates: list[None] = []
@@ -95,12 +104,12 @@ def test_the_floor_is_so_many_forwards_and_steps_on_one_batch_and_changes_no_wei
 
 def test_a_restored_arm_makes_the_same_epoch_again() -> None:
     one = arm(GENERATED)
-    loop.train(one, 1)
+    loop.train(one)
     restore = loop._restored(one, deepcopy(one.state_dict()))
     counts, weights = [], []
     for _ in range(2):
         restore()
-        loop.train(one, 2)
+        loop.train(one)
         counts.append(one.sampler.counts)
         weights.append(one.model.out.weight.clone())
     assert counts[0] == counts[1]

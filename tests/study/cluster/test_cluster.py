@@ -67,17 +67,21 @@ def test_a_cluster_can_be_joined_again_and_found_by_auto(running: Cluster, monke
             assert ray.get_runtime_context().gcs_address == running.address
 
 
+def _listening(process: psutil.Process) -> set[str]:
+    """The addresses that a process listens on; none where it has just ended."""
+    try:
+        connections = process.net_connections(kind="inet")
+    except psutil.NoSuchProcess:
+        return set()
+    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.slow
 def test_a_joined_cluster_listens_on_loopback_alone(running: Cluster) -> None:
     with joined_ray(running.address):
         ray.get(ray.remote(num_cpus=1)(lambda: os.getpid()).remote(), timeout=60)
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-        listening = {
-            connection.laddr.ip
-            for process in processes
-            for connection in process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        listening = set().union(*map(_listening, processes))
     assert listening
     assert all(ip_address(address.removeprefix("::ffff:")).is_loopback for address in listening), listening
 

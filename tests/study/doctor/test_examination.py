@@ -75,8 +75,8 @@ def test_this_machine_is_examined_for_real(small: Build, tmp_path: Path, monkeyp
     assert [finding for finding in findings if finding.level == "error"] == []
     ours = {"packages", "versions", "GPUs", "threads", "OpenMP", "memory", "temporary", "shared memory", "limits"}
     rays = {"Ray settings", "sockets", "dashboard", "token", "strangers"}
-    rest = {"clock", "comparisons", "data", "study folder", "file system", "disk", "storage", "W&B", "packing"}
-    assert {finding.subject for finding in findings} == ours | rays | rest
+    rest = {"clock", "comparisons", "data", "network", "study folder", "file system", "disk", "storage", "W&B"}
+    assert {finding.subject for finding in findings} == ours | rays | rest | {"packing", "reference"}
     sockets = next(finding for finding in findings if finding.subject == "sockets")
     assert int(sockets.text.split()[1]) >= 4  # two of the raylet, one each of the GCS and of a worker
     packed = next(finding for finding in findings if finding.subject == "packing")

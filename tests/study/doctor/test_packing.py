@@ -12,6 +12,7 @@ from study import limits, preflight
 from study.doctor import packing
 from study.doctor.packing import Measured
 from study.experiment import Experiment, Resources
+from tests.study.drills import command_line
 from trainables.comparison import prepare
 from trainables.config import TrialConfig
 from trainables.data import DatasetError
@@ -118,13 +119,13 @@ def test_what_takes_too_long_or_cannot_train_is_not_measured(small: Build, tmp_p
     config, runtime = TrialConfig.from_dotted(missing.trial), preflight.runtime(missing, "cpu")
     with pytest.raises(DatasetError, match="mnist was not found"):
         packing.throughputs(config, runtime, {1: 1}, span=0.1, limit=100)
-    assert set(psutil.Process().children()) - before <= _resource_trackers()
+    left = {child for child in psutil.Process().children() if command_line(child)}
+    assert left - before <= _resource_trackers()
 
 
 def _resource_trackers() -> set[Any]:
     """Python's own helpers of multiprocessing, one for as long as the process lives."""
-    children = psutil.Process().children()
-    return {child for child in children if any("resource_tracker" in part for part in child.cmdline())}
+    return {child for child in psutil.Process().children() if "resource_tracker" in " ".join(command_line(child))}
 
 
 def test_throughput_is_that_of_all_processes_together(small: Build, monkeypatch: pytest.MonkeyPatch) -> None:
