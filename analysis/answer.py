@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.budgets import ONLY_WITH_BUDGETS
 from analysis.confirmation_claims import claims, unconfirmed
 from analysis.confirmations import confirmations
 from analysis.database import TableError
@@ -19,10 +20,17 @@ from analysis.pairs import Pairs, pair
 from analysis.stopped import Stopping, stopping
 from analysis.tables import gap_table, to_latex, to_markdown, to_records, to_text
 from analysis.verdict import verdict
-from trainables.records import METRICS
+from trainables.records import CLOCKS
 
 HEADLINE = ("test_accuracy", "test_mean_loss", "test_q90_loss", "test_worst_loss", "cumulative_compute")
 """The metrics shown where none is asked for."""
+
+WHY_MISSING = {
+    "passes": ", which earlier versions did not record; each of its epochs is one pass over the data, so take --clock "
+    "epochs",
+    "reference_seconds": ": how long passes and updates take was not measured for it; take --clock compute",
+}
+"""Why a study can lack a clock, and what to ask for in its place."""
 
 Form = Literal["text", "markdown", "latex", "csv", "json"]
 
@@ -60,7 +68,8 @@ def answer(
 
     Args:
         study: its tables.
-        metrics: those to compare; by default :data:`HEADLINE`, as far as they were measured.
+        metrics: those to compare; by default :data:`HEADLINE` and the study's own on test, as far as there are
+            any.
         by: configuration keys to group by.
         at: ``final``, ``best`` or an epoch's number; see :func:`analysis.pairs.pair`, as for the others.
         clock: what both arms have spent alike.
@@ -71,13 +80,16 @@ def answer(
         TableError: a name is unknown, or things do not go together; of several errors all are named.
     """
     arms = sorted(study.epochs["arm"].dropna().unique())
-    errors = [f"--metric {name} has no gap; one of {', '.join(METRICS)}" for name in metrics if name not in METRICS]
+    known = study.columns.metrics
+    errors = [f"--metric {name} has no gap; one of {', '.join(known)}" for name in metrics if name not in known]
     keys = config_keys(study.trials)
     errors += [f"--by {key} is no key of this study; one of {', '.join(keys)}" for key in by if key not in keys]
     if at not in ("final", "best") and not at.isdecimal():
         errors.append(f"--at {at} must be final, best or an epoch's number")
     if clock != "epochs" and at != "final":
         errors.append(f"--clock {clock} goes with --at final only")
+    if clock in ONLY_WITH_BUDGETS and study.epochs[CLOCKS[clock]].isna().all():
+        errors.append(f"--clock {clock}: this study has no value in the column {CLOCKS[clock]}{WHY_MISSING[clock]}")
     for option, arm in (("against", against), ("treatment", treatment)):
         if arm is not None and arm not in arms:
             errors.append(f"--{option} {arm} is no arm of this study; one of {', '.join(arms)}")
@@ -85,7 +97,8 @@ def answer(
         raise TableError("\n".join(errors))
     moment: Any = at if at in ("final", "best") else int(at)
     pairs = pair(study, moment, clock, against, treatment)
-    measured = [name for name in HEADLINE if pairs.frame[f"gap/{name}"].notna().any()]
+    headline = [*HEADLINE, *(c.name for c in study.columns.own if c.direction and c.name.startswith("test_"))]
+    measured = [name for name in headline if pairs.frame[f"gap/{name}"].notna().any()]
     shown = list(metrics) or measured or list(HEADLINE)
     found = confirmations(study.path)
     early = stopping(pairs)
@@ -116,7 +129,7 @@ def written(found: Answer, form: Form) -> str:
         if found.with_stopped is not None:
             whole["with_stopped"] = to_records(found.with_stopped)
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    table = gap_table(found.summary)
+    table = gap_table(found.summary, found.pairs.columns)
     if form == "latex":
         return "".join(f"% {line}\n" for line in (*found.verdict, *filter(None, [early.short]))) + to_latex(table)
     write = to_markdown if form == "markdown" else to_text
@@ -125,5 +138,5 @@ def written(found: Answer, form: Form) -> str:
         text += f"\n{early.short}\n"
     if found.with_stopped is not None:
         heading = f"With {early.read} stopped ones at the last epoch that they reached, which are not final:"
-        text += f"{heading}\n\n{write(gap_table(found.with_stopped))}"
+        text += f"{heading}\n\n{write(gap_table(found.with_stopped, found.pairs.columns))}"
     return text

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainables.records import BY_NAME
+from trainables.records import BUILT_IN
 
 Spec = dict[str, Any]
 
@@ -165,7 +165,7 @@ def field(name: str) -> str:
 
 def scale(metric: str) -> tuple[float, str]:
     """The factor and the unit in which gaps of ``metric`` are drawn: accuracies in percentage points."""
-    unit = BY_NAME[metric].unit
+    unit = BUILT_IN.unit(metric)
     return (100.0, "pp") if unit == "fraction" else (1.0, unit)
 
 

@@ -174,7 +174,7 @@ def _filters(frame: pd.DataFrame) -> Truths:
     holds = (_of_arm(frame, "baseline", "granularity") == "none") & (
         _of_arm(frame, "treatment", "granularity") == "batch"
     )
-    for option, value in (("filter", "hard"), ("selector", "all")):
+    for option, value in (("filter.name", "hard"), ("selector.name", "all")):
         holds &= _of_arm(frame, "treatment", option).fillna(value) == value
     return holds.to_numpy(dtype=bool)
 

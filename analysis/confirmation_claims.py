@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -27,6 +27,7 @@ from analysis.database import counted
 from analysis.gaps import amount, label, title
 from analysis.load import Study
 from trainables import documents
+from trainables.records import Columns
 
 SEARCHES = ("optuna", "random")
 """Values of ``search.name`` under which the best comparison is the best of many draws."""
@@ -35,6 +36,20 @@ AT_BEST = ("tuned", "tuned_low", "tuned_high")
 """The columns of the gap with each arm at its best."""
 
 Row = Mapping[Any, Any]
+
+
+class _Metric(NamedTuple):
+    """A metric, and the columns of the study that it is of."""
+
+    name: str
+    columns: Columns
+
+    @property
+    def title(self) -> str:
+        return title(self.name)
+
+    def amount(self, gap: float) -> str:
+        return amount(self.name, gap, self.columns)
 
 
 def claims(study: Study, found: Sequence[Study], metric: str) -> list[str]:
@@ -64,6 +79,7 @@ def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
     chosen = chosen_by(confirmation, metric)
     frame = confirmed(study, confirmation, chosen)
     keys = list(frame.columns[1 : list(frame.columns).index("searched")])
+    searched_by = _Metric(chosen, confirmation.columns)
     rows = frame.to_dict("records")
     having = [row for row in rows if WINNER in row["roles"] and row["seeds"]]
     if not having:
@@ -74,24 +90,24 @@ def _claims(study: Study | None, confirmation: Study, metric: str) -> list[str]:
     which = f"{first if best is rows[0] else 'the configuration'} ({settings})"
     if _best_for_both(best):
         where = "" if confirms_tuned(confirmation) else " in the search"
-        lines = _alone(which, chosen, best, f"It is the best configuration of its problem for each arm{where}.")
+        lines = _alone(which, searched_by, best, f"It is the best configuration of its problem for each arm{where}.")
     elif confirms_tuned(confirmation):
-        lines = _tuned(which, chosen, best, arm)
+        lines = _tuned(which, searched_by, best, arm)
     else:
-        lines = _by_the_search(which, chosen, best, arm, study)
+        lines = _by_the_search(which, searched_by, best, arm, study)
     lines += _without_results(best)
     if metric != chosen:
         also = confirmed(study, confirmation, metric).to_dict("records")
-        lines += _also(metric, also[rows.index(best)])
-    return lines + _of_several(having, chosen)
+        lines += _also(_Metric(metric, confirmation.columns), also[rows.index(best)])
+    return lines + _of_several(having, searched_by)
 
 
-def _alone(which: str, metric: str, row: Row, standing: str, held: bool = True) -> list[str]:
+def _alone(which: str, metric: _Metric, row: Row, standing: str, held: bool = True) -> list[str]:
     gap = f"{_estimate(metric, row)}{_searched(metric, row, held and row['seeds'] == row['runs'])}"
     return [f"Confirmed on {counted(row['seeds'], 'fresh seed')}: {which} has a median gap of {gap}.", standing]
 
 
-def _tuned(which: str, metric: str, row: Row, arm: str) -> list[str]:
+def _tuned(which: str, metric: _Metric, row: Row, arm: str) -> list[str]:
     """The gap with each arm at its own best first, then what it leaves of the gap at the winner's configuration."""
     gap = f"{_estimate(metric, row)}{_searched(metric, row, held=_stands(row))}"
     there = f"{arm} is {_standing(metric, row, arm)} on the same seeds, and the median gap is {gap}."
@@ -117,7 +133,7 @@ def _seeds(row: Row) -> str:
     return f"{row['tuned_seeds']} of {counted(row['runs'], 'fresh seed')} (on the others one of the two has no result)"
 
 
-def _by_the_search(which: str, metric: str, row: Row, arm: str, study: Study | None) -> list[str]:
+def _by_the_search(which: str, metric: _Metric, row: Row, arm: str, study: Study | None) -> list[str]:
     """For a confirmation that did not run what is best for either arm: how the baseline stands in the search."""
     again = f"; to confirm each arm at its best: {_command(study)}" if study else ""
     if not math.isfinite(row["behind"]):
@@ -154,7 +170,7 @@ def _best_for_both(row: Row) -> bool:
     return set(BEST.values()) <= set(row["roles"])
 
 
-def _also(metric: str, row: Row) -> list[str]:
+def _also(metric: _Metric, row: Row) -> list[str]:
     """The same of another metric than the one that chose."""
     if not row["seeds"]:
         return []
@@ -179,13 +195,13 @@ def _without_results(row: Row) -> list[str]:
     return lines
 
 
-def _of_several(winners: Sequence[Row], metric: str) -> list[str]:
+def _of_several(winners: Sequence[Row], metric: _Metric) -> list[str]:
     if len(winners) < 2:
         return []
     above, below = sum(row["median_low"] > 0 for row in winners), sum(row["median_high"] < 0 for row in winners)
     text = (
         f"Of {len(winners)} winners with results, the whole interval lies above 0 for {above} and below 0 for {below} "
-        f"({title(metric)}, each taken alone)."
+        f"({metric.title}, each taken alone)."
     )
     untuned = sum(row["median"] > 0 and row["behind"] >= row["median"] for row in winners)
     if not untuned:
@@ -196,14 +212,14 @@ def _of_several(winners: Sequence[Row], metric: str) -> list[str]:
     ]
 
 
-def _standing(metric: str, row: Row, arm: str) -> str:
+def _standing(metric: _Metric, row: Row, arm: str) -> str:
     """How the baseline stands at a configuration, compared with its best."""
     behind = float(row["behind"])
     if BEST["baseline"] in row["roles"]:
         return "at its best"
     if not math.isfinite(behind):
         return "not to be compared with its best"
-    size = amount(metric, abs(behind)).lstrip("+")
+    size = metric.amount(abs(behind)).lstrip("+")
     return (
         f"{size} behind its best"
         if behind > 0
@@ -213,22 +229,22 @@ def _standing(metric: str, row: Row, arm: str) -> str:
     )
 
 
-def _estimate(metric: str, row: Row, names: Sequence[str] = ("median", "median_low", "median_high")) -> str:
+def _estimate(metric: _Metric, row: Row, names: Sequence[str] = ("median", "median_low", "median_high")) -> str:
     """A median gap of a row of `confirmed` with its interval."""
     middle, low, high = (float(row[name]) for name in names)
-    text = f"{amount(metric, middle)} in {title(metric)}"
+    text = f"{metric.amount(middle)} in {metric.title}"
     if math.isnan(low):
         return f"{text} (too few seeds for an interval)"
     zero = "leaves out" if low > 0 or high < 0 else "includes"
-    return f"{text} (95% interval from {amount(metric, low)} to {amount(metric, high)}, which {zero} 0)"
+    return f"{text} (95% interval from {metric.amount(low)} to {metric.amount(high)}, which {zero} 0)"
 
 
-def _searched(metric: str, row: Row, held: bool) -> str:
+def _searched(metric: _Metric, row: Row, held: bool) -> str:
     """What the gap was in the search, and how much of it is left; that it held only where it stands."""
     searched, middle = float(row["searched"]), float(row["median"])
     if not math.isfinite(searched):
         return ""
-    text = f"; the search had found {amount(metric, searched)}"
+    text = f"; the search had found {metric.amount(searched)}"
     if searched <= 0:
         return text
     if middle >= searched:

@@ -21,7 +21,7 @@ from analysis.outcomes import SIDES
 from analysis.pairs import last_gap, pair
 from analysis.statistics import configurations, interval, median
 from analysis.tuning import at_best, cells
-from trainables.records import BY_NAME, METRICS
+from trainables.records import Columns
 
 FOLDER = "confirmations"
 
@@ -78,7 +78,7 @@ def confirmed(study: Study | None, confirmation: Study, metric: str) -> pd.DataF
         values = settings[0] if settings else {}
         roles, behind = _roles(origin), fresh.behind(name)
         if not roles:
-            roles, behind = _standing(search, origin, metric)
+            roles, behind = _standing(search, origin, metric, confirmation.columns)
         rows.append(
             {"configuration": name}
             | {key: values.get(key) for key in hyperparameters((study or confirmation).trials)}
@@ -115,7 +115,7 @@ class _Fresh:
     """
 
     def __init__(self, confirmation: Study, metric: str) -> None:
-        self._direction = BY_NAME[metric].direction
+        self._direction = confirmation.columns.by_name[metric].direction
         pairs = pair(confirmation).frame
         gaps = pairs[f"gap/{metric}"]
         lost = {"baseline": np.isposinf(gaps), "treatment": np.isneginf(gaps)}
@@ -187,7 +187,7 @@ def searched_in(confirmation: Study) -> Study | None:
 def chosen_by(confirmation: Study, otherwise: str) -> str:
     """The metric whose gap the winners were chosen by, or whose value in an arm; ``otherwise`` where none is named."""
     metric = str(_confirms(confirmation).get("metric")).rpartition("/")[2]
-    return metric if metric in METRICS else otherwise
+    return metric if metric in confirmation.columns.metrics else otherwise
 
 
 def confirms_tuned(confirmation: Study) -> bool:
@@ -201,13 +201,16 @@ def _roles(origin: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, roles)) if isinstance(roles, list) else ()
 
 
-def _standing(search: pd.DataFrame | None, origin: Mapping[str, Any], metric: str) -> tuple[tuple[str, ...], float]:
+def _standing(
+    search: pd.DataFrame | None, origin: Mapping[str, Any], metric: str, columns: Columns
+) -> tuple[tuple[str, ...], float]:
     """How a winner stands in its search: its roles there, and how far its baseline is behind the one at its best.
 
     Args:
         search: the search's pairs; None where they are not at hand.
         origin: what the manifest says of the configuration.
         metric: in which the baselines are compared, each averaged over its configuration's seeds.
+        columns: what the metrics are.
     """
     own = (
         search[search["trial_id"].isin([str(trial) for trial in origin.get("trials") or ()])]
@@ -221,7 +224,7 @@ def _standing(search: pd.DataFrame | None, origin: Mapping[str, Any], metric: st
     place = {side: numbers[search["trial_id"] == best[side]] for side in SIDES}
     itself = numbers[own.index[0]]
     roles = (role for side, role in BEST.items() if (place[side] == itself).any())
-    behind = [BY_NAME[metric].direction * (reached[at] - reached[itself]) for at in place["baseline"]]
+    behind = [columns.by_name[metric].direction * (reached[at] - reached[itself]) for at in place["baseline"]]
     return (WINNER, *roles), float(behind[0]) if behind else math.nan
 
 

@@ -16,7 +16,7 @@ from analysis.figures import SAME_SCALE as SHARED
 from analysis.gaps import title
 from analysis.load import Study
 from analysis.pairs import arms
-from trainables.records import BY_NAME, CLOCKS
+from trainables.records import BUILT_IN, CLOCKS, Columns
 
 DASHES = {"line": [1, 0], "dash": [6, 3], "dots": [2, 2]}
 """Shapes of a line's :class:`analysis.charts.Key`."""
@@ -124,13 +124,22 @@ def panel_rows(study: Study, trial_id: str) -> pd.DataFrame:
     names = arms(study, trial_id)
     rows = study.epochs[study.epochs["trial_id"] == trial_id]
     kept = evenly(rows[["epoch"]].drop_duplicates().sort_values("epoch"), MOST_EPOCHS)["epoch"]
-    columns = list(dict.fromkeys(["arm", *CLOCKS.values(), *PANELS]))
+    columns = list(dict.fromkeys(["arm", *CLOCKS.values(), *PANELS, *own_panels(study.columns)]))
     rows = rows.loc[rows["epoch"].isin(kept) & rows["arm"].isin(names), columns]
     return rows.astype(dict.fromkeys(columns[1:], "float64")).reset_index(drop=True)
 
 
-def panel_charts(rows: pd.DataFrame, names: Sequence[str], clock: str, prefix: str) -> list[Chart]:
+def own_panels(columns: Columns) -> list[str]:
+    """The study's own metrics that a comparison has panels of: those on the training and test set."""
+    return [column.name for column in columns.own if not column.name.startswith("validation_")]
+
+
+def panel_charts(
+    rows: pd.DataFrame, names: Sequence[str], clock: str, prefix: str, columns: Columns = BUILT_IN
+) -> list[Chart]:
     """The nine panels of one comparison (section 4.3), as far as they were recorded: all arms along ``clock``.
+
+    Panels of the study's own metrics follow.
 
     Train and test of one metric share their scale. Against seconds, the last panel has the epochs passed.
 
@@ -139,26 +148,28 @@ def panel_charts(rows: pd.DataFrame, names: Sequence[str], clock: str, prefix: s
         names: its arms, baseline first, treatment second.
         clock: a word of ``records.CLOCKS``.
         prefix: the first part of their ids.
+        columns: what the study's metrics are.
     """
     kinds = [Key(name, *look) for name, look in zip(names, LOOKS, strict=False)]
     x = Axis(CLOCKS[clock], ALONG[clock], "~s")
     pairs = [[PANELS[place] for place in shared] for shared in SHARED]
     ends = {metric: _ends(rows[pair]) for pair in pairs for metric in pair}
     charts = []
-    for metric in PANELS:
+    for metric in (*PANELS, *own_panels(columns)):
         metric = "epoch" if metric == x.field else metric
-        unit = BY_NAME[metric].unit
+        unit = columns.unit(metric)
         low, high = ends.get(metric, (math.nan, math.nan))
         log = metric.endswith("_loss") and low > 0
         domain = (low, high) if low < high else None
         heading = HEADINGS.get(metric, title(metric))
         last = rows.dropna(subset=[metric]).groupby("arm", sort=False)[metric].last()
         said = ", ".join(f"{name} {last[name]:.4g}" for name in names if name in last)
-        about = f"{heading} ({unit}) along {ALONG[clock]}; at the end: {said}."
+        heading += f" ({unit})" if unit else ""
+        about = f"{heading} along {ALONG[clock]}; at the end: {said}."
         chart = lines_chart(
             rows,
             slug(prefix, clock, metric),
-            f"{heading} ({unit})",
+            heading,
             about,
             x,
             Axis(metric, "", log=log, domain=domain),

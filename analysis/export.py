@@ -13,13 +13,20 @@ from analysis.database import TableError
 from analysis.load import EXPERIMENT, MANIFEST, Study
 from analysis.pairs import pair
 from analysis.writing import replacing, write_text
+from trainables import records
+from trainables.records import DECLARATIONS, DECLARED_IN, Columns
+
+
+def declarations(columns: Columns) -> pd.DataFrame:
+    """The table ``columns``: what the columns of ``trials``, ``epochs`` and ``steps`` mean."""
+    return pd.DataFrame(records.declarations(columns.all), columns=[declared.name for declared in DECLARATIONS])
 
 
 def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> list[Path]:
     """Write a study's tables, manifest and experiment to ``folder``; ``load`` reads them back unchanged.
 
-    Beside them, for other programs, the table ``pairs`` of comparisons at their last epoch. ``docs/tables.md`` names
-    every column.
+    Beside them, for other programs, the table ``pairs`` of comparisons at their last epoch, and ``columns``, which says
+    what every column means. ``docs/tables.md`` names every column of this program.
 
     Returns:
         The files written.
@@ -38,6 +45,7 @@ def export(study: Study, folder: Path, format: Literal["parquet", "csv"]) -> lis
         folder.mkdir(parents=True, exist_ok=True)
         files = []
         tables = {"trials": study.trials, "epochs": study.epochs, "steps": study.steps, "pairs": pair(study).frame}
+        tables[DECLARED_IN] = declarations(study.columns)
         for name, table in tables.items():
             if name == "steps" and table.empty:
                 continue

@@ -32,20 +32,24 @@ from analysis.drawing import (
 from analysis.gaps import amount, hyperparameters, label, settings, title
 from analysis.load import Study
 from analysis.pairs import arms, last_gap
-from trainables.records import BY_NAME
+from trainables.records import BUILT_IN
 
 SAME_SCALE = ((0, 1), (3, 4), (6, 7), (2, 5))
 """Panels of the same metric on train and test, to be read against each other."""
 AXES = {
     "epochs": "epoch",
+    "passes": "passes over the data",
     "steps": "updates",
     "samples": "samples trained on",
     "compute": "compute (forward-equivalents)",
     "seconds": "time for probing and updates (s)",
+    "reference_seconds": "reference seconds (s)",
 }
 """What stands below a panel, by clock."""
 HEADINGS = {"cumulative_seconds": "time for probing and updates", "epoch": "passes over the data"}
 """Of the panels that are not metrics by name."""
+MOST_PROBLEMS = 4
+"""Panels of a figure that has one for each problem."""
 EFFECTS = {
     "raw_batches_per_step": "raw batches per filtered batch",
     "overflow": "overflow (share of kept samples)",
@@ -166,6 +170,34 @@ def accumulation_figure(study: Study, path: Path, trial_id: str | None = None) -
     return save(figure, path)
 
 
+def budget_figure(rows: pd.DataFrame, path: Path) -> Path:
+    """Draw what each arm reaches along what it has spent to the PNG ``path``, and a PDF beside it.
+
+    Args:
+        rows: of :func:`analysis.budgets.accuracy_by_budget`; a panel for each of the first four problems and clocks.
+            Medians of test accuracy, with a band where there are intervals.
+        path: where the picture goes.
+    """
+    groups = [*rows.groupby(["problem", "clock"], sort=False)][:MOST_PROBLEMS]
+    styles = {arm: style(place) for place, arm in enumerate(dict.fromkeys(rows["arm"]))}
+    figure = Figure(figsize=(max(5.5 * len(groups), 8.0), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(groups), squeeze=False)
+    for ((problem, clock), group), axis in zip(groups, axes.flat, strict=True):
+        for arm, points in group.groupby("arm", sort=False):
+            color, dash = styles[arm]
+            spent, percents = points["spent"], 100 * points[["median", "low", "high"]].astype("float64")
+            axis.plot(spent, percents["median"], dash, color=color, marker="o", markersize=4, linewidth=1.8)
+            axis.fill_between(spent, percents["low"], percents["high"], color=color, alpha=0.15, linewidth=0)
+        axis.set_xscale("log")
+        ticks = [*group["budget"].drop_duplicates()]
+        axis.set_xticks(ticks, [short(float(f"{tick:.3g}")) for tick in ticks])
+        axis.minorticks_off()
+        dress(axis, str(problem), AXES[str(clock)], drawn=True)
+    legend(figure, [entry(str(arm), look) for arm, look in styles.items()])
+    head(figure, "Test accuracy (%) against budget: medians, with 95% intervals")
+    return save(figure, path)
+
+
 def _draw_nine(
     drawn: Sequence[Panel],
     styles: Mapping[tuple[str, str], Style],
@@ -246,7 +278,7 @@ def gap_distribution(frame: pd.DataFrame, metrics: Sequence[str], path: Path, by
 
 
 def _draw_strips(of_metric: Sequence[Strip], metric: str, axis: Axes) -> None:
-    scale, unit = (100, "pp") if BY_NAME[metric].unit == "fraction" else (1, BY_NAME[metric].unit)
+    scale, unit = (100, "pp") if BUILT_IN.unit(metric) == "fraction" else (1, BUILT_IN.unit(metric))
     axis.axvline(0, color=NEUTRAL, linewidth=1)
     for place, strip in enumerate(of_metric):
         gaps = scale * strip.gaps

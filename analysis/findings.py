@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.budgets import accuracy_by_budget, clocks_of
 from analysis.charts import thinned
 from analysis.gap_charts import points
 from analysis.gaps import amount, hyperparameters, p_value, summarize, telling, title
@@ -21,7 +22,7 @@ from analysis.pairs import STUDY, Pairs, pair, varied
 from analysis.rules import Rules, rules
 from analysis.stopped import Stopping, stopping
 from analysis.tables import STATISTICS, gap_table
-from trainables.records import CLOCKS
+from trainables.records import BUILT_IN, Columns
 
 HEADLINE = "test_accuracy"
 MAIN_METRICS = (
@@ -55,12 +56,13 @@ class Findings:
         clocks: comparisons at equal clocks, epochs first.
         others: for each further arm, treatment against it, and it against the baseline.
         rungs: comparisons at some epochs, if any trial was stopped.
-        measured: the main metrics that have a gap.
+        measured: the main metrics and the study's own that have a gap.
         importances: of the settings for the headline's gap.
         rules: that divide the headline's gap.
         keys: what to group by: the study where there are several, then settings, those that matter most first.
         dots: what charts of single comparisons are drawn from.
         note: what these leave out.
+        budgets: what each arm reaches on test with each budget; without rows where the budget does not vary.
         seed: of all that is drawn at random.
     """
 
@@ -77,6 +79,7 @@ class Findings:
     keys: Sequence[str]
     dots: pd.DataFrame
     note: str
+    budgets: pd.DataFrame
     seed: int
 
     @property
@@ -99,7 +102,7 @@ def find(study: Study, seed: int) -> Findings:
         best = pair(study, at="best")
     except TableError:
         best = None
-    clocks = {clock: pairs if clock == "epochs" else pair(study, clock=clock) for clock in CLOCKS}
+    clocks = {clock: pairs if clock == "epochs" else pair(study, clock=clock) for clock in clocks_of(study)}
     rungs = {epoch: pair(study, at=epoch) for epoch in _rungs(study)}
     others = {arm: (pair(study, against=arm), pair(study, treatment=arm)) for arm in _others(study)}
     matter = importances(frame, HEADLINE, seed)
@@ -115,14 +118,21 @@ def find(study: Study, seed: int) -> Findings:
         clocks=clocks,
         others=others,
         rungs=rungs,
-        measured=[metric for metric in MAIN_METRICS if frame[f"gap/{metric}"].notna().any()],
+        measured=[metric for metric in (*MAIN_METRICS, *_own(study)) if frame[f"gap/{metric}"].notna().any()],
         importances=matter,
         rules=rules(frame, HEADLINE, seed),
         keys=keys,
         dots=dots,
         note=note,
+        budgets=accuracy_by_budget(study, HEADLINE),
         seed=seed,
     )
+
+
+def _own(study: Study) -> list[str]:
+    """The study's own metrics that have a gap, on held-out samples."""
+    held_out = ("validation_", "test_")
+    return [column.name for column in study.columns.own if column.direction and column.name.startswith(held_out)]
 
 
 def named(trials: pd.DataFrame, side: str) -> str:
@@ -131,9 +141,9 @@ def named(trials: pd.DataFrame, side: str) -> str:
     return " or ".join(sorted(given)) or f"the {side}"
 
 
-def summary_table(caption: str, summary: pd.DataFrame, metric: bool = True) -> Table:
+def summary_table(caption: str, summary: pd.DataFrame, metric: bool = True, declared: Columns = BUILT_IN) -> Table:
     """What :func:`analysis.gaps.summarize` returns, to be sorted by its numbers; with or without the metric's name."""
-    text = gap_table(summary)
+    text = gap_table(summary, declared)
     columns = {
         heading: {"interval": "median_low", "range": "min"}.get(name, name) for name, heading in STATISTICS.items()
     }

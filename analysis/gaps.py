@@ -20,7 +20,7 @@ from analysis.database import TableError
 from analysis.outcomes import WITHOUT_UPDATES, Bools, Floats
 from analysis.pairs import STUDY, varied
 from analysis.statistics import SEEDS, configurations, estimate, gaps_of, holm, median, units
-from trainables.records import BY_NAME
+from trainables.records import BUILT_IN, Columns
 
 CELL = (
     "dataset.name",
@@ -33,6 +33,9 @@ CELL = (
     "augmentation",
     "batch_size",
     "epochs",
+    "budget.clock",
+    "budget.amount",
+    "budget.of",
     "baseline",
     "treatment",
 )
@@ -244,13 +247,16 @@ def title(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def amount(metric: str, gap: float) -> str:
-    """A gap with sign and unit, accuracies in percentage points; a dash where there is none."""
+def amount(metric: str, gap: float, columns: Columns = BUILT_IN) -> str:
+    """A gap with sign and unit, fractions in percentage points; a dash where there is none.
+
+    ``columns`` are those of the study: they have the unit of a metric of its own.
+    """
     if math.isnan(gap):
         return "–"
     if math.isinf(gap):
         return "+∞" if gap > 0 else "−∞"
-    unit = SHORT.get(BY_NAME[metric].unit, BY_NAME[metric].unit)
+    unit = SHORT.get(columns.unit(metric), columns.unit(metric))
     if unit == "fraction":
         text, unit = f"{100 * gap:+.2f}", "pp"
     elif abs(gap) >= 10_000:
@@ -259,7 +265,7 @@ def amount(metric: str, gap: float) -> str:
         text = f"{gap:+,.0f}" if abs(gap) >= 1000 else f"{gap:+#.3g}".rstrip(".")
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("+-")  # what rounds to 0 has no sign
-    return f"{text.replace('-', '−', 1)} {unit}"
+    return f"{text.replace('-', '−', 1)} {unit}".rstrip()
 
 
 def p_value(p: float) -> str:

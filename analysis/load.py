@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,20 @@ from analysis import spreadsheet
 from analysis.database import DATABASE, TableError, columns, counted, reading
 from analysis.names import similar
 from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY, SIDES
-from trainables.records import COLUMNS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column, out_of_memory
+from trainables import old_keys
+from trainables.records import (
+    BUILT_IN,
+    COLUMNS,
+    DECLARATIONS,
+    DECLARED_IN,
+    SPLITS,
+    STATUSES,
+    STEP_COLUMNS,
+    TRIAL_COLUMNS,
+    Column,
+    Columns,
+    out_of_memory,
+)
 
 __all__ = ["DATABASE", "Study", "TableError", "config_keys", "load"]
 
@@ -37,14 +50,22 @@ TABLES: Mapping[str, Sequence[Column]] = {"trials": TRIAL_COLUMNS, "epochs": COL
 FORMS = (".parquet", ".csv")
 """What the name of an exported table ends in; of a folder with both, Parquet is read."""
 
-TEXTS = frozenset(column.name for table in TABLES.values() for column in table if column.type == "str")
+TEXTS = frozenset(column.name for table in (*TABLES.values(), DECLARATIONS) for column in table if column.type == "str")
 """Columns that hold text."""
 
 NO_NUMBER = frozenset({"nan", "na", "n/a", "null"})
 """Words that stand for a missing value where all other values are numbers, as other programs write them."""
 
-LATER = ("configuration",)
-"""Columns that tables of older formats lack."""
+ADDED = (
+    "samples_backward",
+    "auxiliary_compute",
+    "auxiliary_seconds",
+    "select_seconds",
+    "reestimate_seconds",
+    "reference_seconds",
+)
+LATER = frozenset({"configuration", "proposed_by", "passes", *ADDED, *(f"cumulative_{name}" for name in ADDED)})
+"""Columns that tables of older versions lack."""
 
 TRIAL_ID = r"\w[\w.-]{0,99}"
 """What can be a trial's id; it names files elsewhere."""
@@ -72,6 +93,7 @@ class Study:
         path: the folder it was read from.
         steps: a row per (trial, arm, epoch, step): ``records.STEP_COLUMNS``; empty where updates were not traced.
         damage: what could not be read and is left out, a line each.
+        columns: what the columns of ``epochs`` are: those of this program, and those that the study declares.
     """
 
     name: str
@@ -82,6 +104,16 @@ class Study:
     path: Path
     steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[c.name for c in STEP_COLUMNS]))
     damage: tuple[str, ...] = ()
+    columns: Columns = BUILT_IN
+
+
+class _Tables(NamedTuple):
+    """The tables of a study, and what the columns of ``epochs`` are."""
+
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+    columns: Columns
 
 
 def load(path: Path) -> Study:
@@ -100,13 +132,13 @@ def load(path: Path) -> Study:
     if path.is_dir():
         folder = path
         read = _read_database if (folder / DATABASE).is_file() else _read_export
-        trials, epochs, steps = read(folder, damage)
+        trials, epochs, steps, columns = read(folder, damage)
     elif not path.is_file():
         hint = similar(path) or "; give a study directory, an export folder or one of its tables"
         raise TableError(f"{path} is not there{hint}")
     else:
         folder = path.parent
-        trials, epochs, steps = _read_named(path, damage)
+        trials, epochs, steps, columns = _read_named(path, damage)
     manifest = _read_manifest(folder / MANIFEST, damage)
     name = manifest.get("name")
     return Study(
@@ -118,6 +150,7 @@ def load(path: Path) -> Study:
         path=folder,
         steps=_in_order(steps, ["trial_id", "epoch", "arm", "step"]),
         damage=tuple(damage),
+        columns=columns,
     )
 
 
@@ -127,18 +160,45 @@ def config_keys(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name not in own]
 
 
-def _read_database(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+def _read_database(folder: Path, damage: list[str]) -> _Tables:
     """The tables trials, epochs and steps; what of them is lost is added to ``damage``, here and below."""
     file = folder / DATABASE
     names = {table: [column.name for column in declared] for table, declared in TABLES.items()}
     with reading(file) as (connection, lost):
         damage += lost
+        declared = BUILT_IN
+        if columns(connection, DECLARED_IN):
+            listed = [column.name for column in DECLARATIONS]
+            declared = _declared(_select(connection, file, DECLARED_IN, listed), f"{file.name}, table columns", damage)
+        names["epochs"] = [column.name for column in declared.all]
         trials = _select(connection, file, "trials", [*names["trials"], "config"])
         epochs = _select(connection, file, "epochs", names["epochs"])
         traced = columns(connection, "steps")
         steps = _select(connection, file, "steps", names["steps"]) if traced else pd.DataFrame(columns=names["steps"])
     trials["config"] = pd.Series(map(_parse_config, trials["config"]), index=trials.index, dtype="object")
-    return _sound(trials, epochs, steps, {table: f"{file.name}, table {table}" for table in TABLES}, damage)
+    where = {table: f"{file.name}, table {table}" for table in TABLES}
+    return _sound(_Tables(trials, epochs, steps, declared), where, damage)
+
+
+def _declared(rows: pd.DataFrame, where: str, damage: list[str]) -> Columns:
+    """This program's columns, and those that the study declares for ``epochs`` and this program does not know."""
+    own = []
+    for row in rows[rows["table"] == "epochs"].itertuples(index=False):
+        name, unit, meaning = (
+            str(value) if isinstance(value, str) else "" for value in (row.name, row.unit, row.meaning)
+        )
+        if name in BUILT_IN.by_name or not name.startswith(tuple(f"{split}_" for split in SPLITS)):
+            continue
+        try:
+            direction = {-1: -1, 0: 0, 1: 1}[int(float(str(row.direction)))]
+            own.append(Column(name, "float", unit, meaning, direction))  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            damage.append(f"{where}: column {name}: its direction is {row.direction!r}, not 1, -1 or 0; left out")
+    try:
+        return Columns(tuple(own))
+    except ValueError as error:
+        damage.append(f"{where}: {error}; left out")
+        return BUILT_IN
 
 
 def _select(connection: sqlite3.Connection, file: Path, table: str, names: Sequence[str]) -> pd.DataFrame:
@@ -170,10 +230,11 @@ def _parse_config(text: Any) -> dict[str, Any] | None:
     except (TypeError, ValueError, RecursionError):
         return None
     own = {column.name for column in TRIAL_COLUMNS}
-    return config if isinstance(config, dict) and own.isdisjoint(config) and UNREADABLE not in text else None
+    whole = isinstance(config, dict) and own.isdisjoint(config) and UNREADABLE not in text
+    return old_keys.dotted(config) if whole else None
 
 
-def _read_named(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+def _read_named(file: Path, damage: list[str]) -> _Tables:
     """The tables of which ``file`` is one; the others lie beside it and are of its form."""
     if file.name == DATABASE:
         return _read_database(file.parent, damage)
@@ -189,7 +250,7 @@ def _read_named(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
     return _read_files(files, damage, chosen=file.stem == "trials")
 
 
-def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+def _read_export(folder: Path, damage: list[str]) -> _Tables:
     for form in FORMS:
         files = {table: folder / f"{table}{form}" for table in TABLES}
         if files["trials"].is_file() or files["epochs"].is_file():
@@ -200,7 +261,7 @@ def _read_export(folder: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
     )
 
 
-def _read_files(files: Mapping[str, Path], damage: list[str], chosen: bool = False) -> tuple[pd.DataFrame, ...]:
+def _read_files(files: Mapping[str, Path], damage: list[str], chosen: bool = False) -> _Tables:
     """The tables in ``files``; with ``chosen``, of the trials that the table trials has left, and no more is missed."""
     for table in ("trials", "epochs"):
         if not files[table].is_file():
@@ -211,6 +272,9 @@ def _read_files(files: Mapping[str, Path], damage: list[str], chosen: bool = Fal
         if table != "steps" or file.is_file()
     }
     read.setdefault("steps", pd.DataFrame(columns=[column.name for column in STEP_COLUMNS]))
+    declared = _read_declared(files["epochs"], damage)
+    lacking = [column.name for column in declared.all if column.name not in read["epochs"]]
+    read["epochs"] = read["epochs"].reindex(columns=[*read["epochs"].columns, *lacking])
     if chosen:
         for table in ("epochs", "steps"):
             read[table] = read[table][read[table]["trial_id"].isin(read["trials"]["trial_id"])]
@@ -219,10 +283,19 @@ def _read_files(files: Mapping[str, Path], damage: list[str], chosen: bool = Fal
     trials = read["trials"].reindex(columns=own)
     trials["config"] = _mappings(config)
     where = {table: file.name for table, file in files.items()}
-    return _sound(trials, read["epochs"], read["steps"], where, damage)
+    return _sound(_Tables(trials, read["epochs"], read["steps"], declared), where, damage)
 
 
-def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
+def _read_declared(beside: Path, damage: list[str]) -> Columns:
+    """What the table ``columns`` beside another declares; exports of earlier versions have none."""
+    file = beside.with_name(f"{DECLARED_IN}{beside.suffix}")
+    if not file.is_file():
+        return BUILT_IN
+    names = [column.name for column in DECLARATIONS]
+    return _declared(_read_table(file, names, damage, key="table"), file.name, damage)
+
+
+def _read_pairs(file: Path, damage: list[str]) -> _Tables:
     """Trials that were compared, and an epoch of either side of each."""
     needed = ["trial_id", "number", "epochs", *(f"{side}{of}" for side in SIDES for of in ("", "/epoch"))]
     pairs = _read_table(file, needed, damage)
@@ -234,7 +307,8 @@ def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
     trials = pd.DataFrame(ends, index=pairs.index).join(pairs[["trial_id", "number", "configuration"]])
     trials = trials.reindex(columns=[column.name for column in TRIAL_COLUMNS])
     trials["config"] = _mappings(config)
-    columns = [column.name for column in COLUMNS]
+    declared = _read_declared(file, damage)
+    columns = [column.name for column in declared.all]
     epochs = []
     for side, other in zip(SIDES, reversed(SIDES), strict=True):
         rows = pairs[[name for name in pairs.columns if name.startswith(f"{side}/")]].astype("object")
@@ -246,7 +320,8 @@ def _read_pairs(file: Path, damage: list[str]) -> tuple[pd.DataFrame, ...]:
         full = outcome == f"{side} {OUT_OF_MEMORY}"
         trials["error"] = trials["error"].mask(full, pairs[side].map(out_of_memory, na_action="ignore"))
     none = pd.DataFrame(columns=[column.name for column in STEP_COLUMNS])
-    return _sound(trials, pd.concat(epochs, ignore_index=True), none, dict.fromkeys(TABLES, file.name), damage)
+    read = _Tables(trials, pd.concat(epochs, ignore_index=True), none, declared)
+    return _sound(read, dict.fromkeys(TABLES, file.name), damage)
 
 
 def _status(outcome: str) -> str:
@@ -257,17 +332,18 @@ def _status(outcome: str) -> str:
 
 def _mappings(config: pd.DataFrame) -> pd.Series[Any]:
     """Each row as a mapping."""
-    values = [dict(zip(config.columns, row, strict=True)) for row in config.itertuples(index=False, name=None)]
+    rows = config.itertuples(index=False, name=None)
+    values = [old_keys.dotted(dict(zip(config.columns, row, strict=True))) for row in rows]
     return pd.Series(values, index=config.index, dtype="object")
 
 
-def _read_table(file: Path, needed: Sequence[str], damage: list[str]) -> pd.DataFrame:
+def _read_table(file: Path, needed: Sequence[str], damage: list[str], key: str = "trial_id") -> pd.DataFrame:
     """The table in ``file``, which has the columns ``needed``; of CSV, every value as text."""
     try:
         if file.suffix.lower() == ".parquet":
             table, form = pd.read_parquet(file), ""
         else:
-            table, form, lost = spreadsheet.read(file, "trial_id", TEXTS)
+            table, form, lost = spreadsheet.read(file, key, TEXTS)
             form = f" ({form})"
             if lost:
                 damage.append(f"{file.name}: {counted(lost, 'line')} cannot be read; left out")
@@ -308,22 +384,21 @@ def _require(names: Iterable[str], present: Iterable[str], where: str | Path, fo
         raise TableError(f"{where} lacks the columns {', '.join(missing)}{form}; make it again with this version")
 
 
-def _sound(
-    trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame, where: Mapping[str, str], damage: list[str]
-) -> tuple[pd.DataFrame, ...]:
+def _sound(read: _Tables, where: Mapping[str, str], damage: list[str]) -> _Tables:
     """The rows that are whole, typed; ``trials`` has its configurations as mappings in a column ``config``."""
-    known = set(trials["trial_id"].dropna())
-    kept = _sound_trials(trials, where["trials"], damage)
-    tables = [kept]
-    for table, rows in (("epochs", epochs), ("steps", steps)):
-        typed = _typed(rows, TABLES[table], where[table], damage)
+    known = set(read.trials["trial_id"].dropna())
+    kept = _sound_trials(read.trials, where["trials"], damage)
+    tables: dict[str, pd.DataFrame] = {}
+    parts: Any = (("epochs", read.epochs, read.columns.all), ("steps", read.steps, STEP_COLUMNS))
+    for table, rows, declared in parts:
+        typed = _typed(rows, declared, where[table], damage)
         owned = typed["trial_id"].isin(kept["trial_id"])
         strays = typed.loc[~owned & ~typed["trial_id"].isin(known), "trial_id"]
         if len(strays):
             ids = _names(strays.unique())
             damage.append(f"{where[table]}: {counted(len(strays), 'row')} of no known trial ({ids}); left out")
-        tables.append(typed if owned.all() else typed[owned])
-    return tuple(tables)
+        tables[table] = typed if owned.all() else typed[owned]
+    return _Tables(kept, tables["epochs"], tables["steps"], read.columns)
 
 
 def _in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

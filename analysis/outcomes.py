@@ -1,7 +1,8 @@
 """What became of the arms of a comparison: one that diverged, ran out of memory or never trained has lost.
 
 Such a comparison is counted, not left out: a method that breaks off in half of its runs must not be judged by the other
-half. Its gap is -inf where the treatment lost and +inf where the baseline did, for every metric of what was learned.
+half. Its gap is -inf where the treatment lost and +inf where the baseline did, for every metric that is measured on a
+split; an outcome says nothing of what was spent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainables.records import BY_NAME, EVALUATIONS, METRICS
+from trainables.records import BUILT_IN, Columns
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -26,9 +27,6 @@ CLASSES = {"cifar100": 100}
 
 LEARNED = 1.5
 """An arm has learned when its test accuracy is at least this many times chance."""
-
-LEARNING = frozenset(column.name for column in EVALUATIONS if column.name in METRICS)
-"""The metrics that say how well something was learned. An outcome decides these; it says nothing of what was spent."""
 
 MEASURED = "measured"
 """The outcome of a comparison whose arms both trained to where they are compared."""
@@ -97,7 +95,7 @@ def finite_gaps(frame: pd.DataFrame, metric: str) -> Floats:
     finite = gaps[np.isfinite(gaps)]
     ends = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     found = np.where(np.isposinf(gaps), max(ends[1], 0.0), np.where(np.isneginf(gaps), min(ends[0], 0.0), gaps))
-    if BY_NAME[metric].unit != "fraction":
+    if not _is_accuracy(metric):
         return found
     chance = 1 / classes(frame)
     by_chance = np.where(
@@ -106,12 +104,17 @@ def finite_gaps(frame: pd.DataFrame, metric: str) -> Floats:
     return np.where(np.isinf(gaps) & np.isfinite(by_chance), by_chance, found)
 
 
-def reached(frame: pd.DataFrame, side: str, metric: str) -> pd.Series[Any]:
-    """What one side reached in an accuracy or a loss; of a side without values, chance accuracy or an infinite loss."""
+def reached(frame: pd.DataFrame, side: str, metric: str, columns: Columns = BUILT_IN) -> pd.Series[Any]:
+    """What one side reached in a metric; of a side without values, chance accuracy or else infinitely bad."""
     values = frame[f"{side}/{metric}"].astype("float64")
     lost = decided(frame) & frame["outcome"].str.startswith(f"{side} ").to_numpy("bool") & values.isna()
-    worst = 1 / classes(frame) if BY_NAME[metric].unit == "fraction" else np.inf
+    worst = 1 / classes(frame) if _is_accuracy(metric) else -columns.by_name[metric].direction * np.inf
     return values.mask(lost, worst)
+
+
+def _is_accuracy(metric: str) -> bool:
+    """Whether a metric is the share of samples classified correctly, which is one over the classes at chance."""
+    return metric in BUILT_IN.by_name and BUILT_IN.unit(metric) == "fraction"
 
 
 def classes(trials: pd.DataFrame) -> Floats:

@@ -18,7 +18,6 @@ from analysis.load import Study, TableError, config_keys
 from analysis.outcomes import (
     DIVERGED,
     LEARNED,
-    LEARNING,
     OUT_OF_MEMORY,
     SIDES,
     WITHOUT_UPDATES,
@@ -29,15 +28,15 @@ from analysis.outcomes import (
     outcomes,
     without_updates,
 )
-from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, gap, out_of_memory
+from trainables.records import BUILT_IN, CLOCKS, STATUSES, Columns, out_of_memory
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 STUDY = "study"
 """The column of trials that names their study, where several are read at once; it is no part of a configuration."""
 
-MEASURED = tuple(c.name for c in COLUMNS if c.name in METRICS or c.name in CLOCKS.values())
-"""The columns that a pair holds for each side."""
+MEASURED = BUILT_IN.compared
+"""The columns that a pair holds for each side, in a study without metrics of its own."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,11 @@ class Pairs:
     clock: str = "epochs"
     study: Study | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Columns:
+        """What the metrics are."""
+        return self.study.columns if self.study else BUILT_IN
 
 
 def pair(
@@ -107,7 +111,8 @@ def pair(
     keys = config_keys(trials)
     found = _find(trials, study.epochs, at, clock)
     values = {
-        role: {name: _read(study.epochs[name], places) for name in MEASURED} for role, places in found.places.items()
+        role: {name: _read(study.epochs[name], places) for name in study.columns.compared}
+        for role, places in found.places.items()
     }
     for role in SIDES:
         idle = (found.fates[role] == "") & without_updates(values[role], classes(trials))
@@ -121,10 +126,10 @@ def pair(
     measured: dict[str, Any] = {"outcome": pd.array(outcomes(found.fates), dtype="string")}
     measured["baseline_learned"] = values["baseline"]["test_accuracy"] >= LEARNED / classes(trials)
     for role in SIDES:
-        measured |= {f"{role}/{name}": values[role][name] for name in MEASURED}
-    for name in METRICS:
+        measured |= {f"{role}/{name}": values[role][name] for name in study.columns.compared}
+    for name in study.columns.metrics:
         anywhere = bool(study.epochs[name].notna().any())
-        measured[f"gap/{name}"] = _gaps(name, values, found.fates, anywhere)
+        measured[f"gap/{name}"] = _gaps(study.columns, name, values, found.fates, anywhere)
     frame = pd.concat([trials, pd.DataFrame(measured, index=trials.index)], axis="columns")
     frame = frame.loc[kept, ["trial_id", "number", "configuration", *keys, *measured]].reset_index(drop=True)
     dropped = Counter(str(reason) for reason in found.reasons if reason)
@@ -141,9 +146,10 @@ def varied(frame: pd.DataFrame) -> list[str]:
 
 def arm_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame of pairs in long form: a row per comparison and arm with ``number``, ``arm`` and the metrics."""
+    names = [name.removeprefix("baseline/") for name in map(str, frame) if name.startswith("baseline/")]
     sides = [
         pd.DataFrame(
-            {"number": frame["number"], "arm": frame[side]} | {name: frame[f"{side}/{name}"] for name in MEASURED}
+            {"number": frame["number"], "arm": frame[side]} | {name: frame[f"{side}/{name}"] for name in names}
         )
         for side in ("baseline", "treatment")
     ]
@@ -190,7 +196,7 @@ def last_gap(study: Study, trial_id: str, metric: str) -> tuple[float, int] | No
         for role in ("treatment", "baseline")
     ]
     both = pd.concat(sides, axis="columns", join="inner").dropna().astype("float64")
-    return None if both.empty else (gap(metric, *both.to_numpy()[-1]), int(both.index[-1]))
+    return None if both.empty else (study.columns.gap(metric, *both.to_numpy()[-1]), int(both.index[-1]))
 
 
 @dataclass(frozen=True)
@@ -334,13 +340,17 @@ def _both(trials: pd.DataFrame, found: _Found) -> Objects:
 
 
 def _gaps(
-    name: str, values: Mapping[str, Mapping[str, Floats]], fates: Mapping[str, Objects], measured: bool
+    columns: Columns,
+    name: str,
+    values: Mapping[str, Mapping[str, Floats]],
+    fates: Mapping[str, Objects],
+    measured: bool,
 ) -> Floats:
     """The gaps of a metric; of one that was ``measured`` in the study, infinite where an outcome decides."""
     decided = {role: fate != "" for role, fate in fates.items()}
     with np.errstate(invalid="ignore"):
-        gaps = BY_NAME[name].direction * (values["treatment"][name] - values["baseline"][name])
-    end = np.inf if measured and name in LEARNING else np.nan
+        gaps = columns.by_name[name].direction * (values["treatment"][name] - values["baseline"][name])
+    end = np.inf if measured and name in columns.evaluations else np.nan
     return np.where(decided["treatment"], -end, np.where(decided["baseline"], end, gaps))
 
 

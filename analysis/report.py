@@ -24,7 +24,9 @@ from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choic
 from analysis.pairs import STUDY, arms, final_rows
 from analysis.published import FOLDER as PUBLISHED
 from analysis.report_arms import controls, tuning
+from analysis.report_budget import budgets
 from analysis.report_gaps import sure, where
+from analysis.report_league import leagues
 from analysis.report_method import behaviour, tradeoff
 from analysis.report_settings import drivers
 from analysis.report_training import overfitting, speed
@@ -34,7 +36,7 @@ from analysis.tables import cell, span, thesis_table, written
 from analysis.tuning import at_best, standing
 from analysis.verdict import verdict
 from analysis.writing import write_text
-from trainables.records import CLOCKS, STATUSES
+from trainables.records import BUILT_IN, STATUSES, Columns
 
 QUESTIONS = (where, sure, controls, tuning, drivers, speed, overfitting, behaviour, tradeoff)
 """The nine questions, in their order."""
@@ -87,7 +89,9 @@ def _page(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> str:
     study = found.study
     confirming = confirmations(study.path)
     sections = [_of_finished(found, answer(found)) for answer in QUESTIONS]
-    before = [section for section in [_confirmation(found, confirming)] if section.blocks]
+    before = [
+        section for section in (_confirmation(found, confirming), budgets(found), leagues(found)) if section.blocks
+    ]
     after = [*_published(found), _comparisons(found), *_examples(found, chosen), _health(found, confirming)]
     provenance = Section("provenance", "Provenance", "")
     values = {
@@ -187,7 +191,7 @@ def _confirmation(found: Findings, confirming: Sequence[Study]) -> Section:
         searched.append((searched_in(study), study))
     for search, other in searched:
         for metric in dict.fromkeys((chosen_by(other, HEADLINE), HEADLINE)):
-            table = _confirmed_table(confirmed(search, other, metric), metric, other.path.name)
+            table = _confirmed_table(confirmed(search, other, metric), metric, other)
             tables += [table] if table.rows else []
     note = (
         "The best of many noisy gaps is too good to be true: part of it is luck, and part can be a baseline that "
@@ -201,8 +205,8 @@ def _confirmation(found: Findings, confirming: Sequence[Study]) -> Section:
     return Section("confirmation", "Confirmation", "", [Text(note, note=True), *tables] if tables else [])
 
 
-def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
-    keys = list(frame.columns[1 : list(frame.columns).index("searched")])
+def _confirmed_table(frame: pd.DataFrame, metric: str, confirmation: Study) -> Table:
+    keys, declared = list(frame.columns[1 : list(frame.columns).index("searched")]), confirmation.columns
     rows = []
     for row in frame.to_dict("records"):
         zero = "–" if math.isnan(row["median_low"]) else "yes" if row["excludes_zero"] else "no"
@@ -211,20 +215,20 @@ def _confirmed_table(frame: pd.DataFrame, metric: str, name: str) -> Table:
                 Cell(row["configuration"]),
                 *(_setting(row[key]) for key in keys),
                 Cell(", ".join(row["roles"])),
-                Cell(amount(metric, row["searched"]), row["searched"]),
+                Cell(amount(metric, row["searched"], declared), row["searched"]),
                 Cell(str(row["seeds"])),
-                Cell(amount(metric, row["median"]), row["median"]),
-                Cell(span(metric, row["median_low"], row["median_high"]), row["median_low"]),
+                Cell(amount(metric, row["median"], declared), row["median"]),
+                Cell(span(metric, row["median_low"], row["median_high"], declared), row["median_low"]),
                 Cell(zero),
-                Cell(amount(metric, -row["behind"]), -row["behind"]),
-                Cell(amount(metric, row["tuned"]), row["tuned"]),
-                Cell(span(metric, row["tuned_low"], row["tuned_high"]), row["tuned_low"]),
+                Cell(amount(metric, -row["behind"], declared), -row["behind"]),
+                Cell(amount(metric, row["tuned"], declared), row["tuned"]),
+                Cell(span(metric, row["tuned_low"], row["tuned_high"], declared), row["tuned_low"]),
             ]
         )
     heads = ["Configuration", *keys, "Role", "Searched gap", "Seeds", "Confirmed median gap"]
     heads += ["95% interval of the median", "Leaves out 0", "Its baseline, against the best"]
     heads += ["Tuned median gap of its problem", "95% interval of the tuned median gap"]
-    return Table(f"Gap in {title(metric)}, searched and confirmed ({name})", heads, rows)
+    return Table(f"Gap in {title(metric)}, searched and confirmed ({confirmation.path.name})", heads, rows)
 
 
 def _published(found: Findings) -> list[Section]:
@@ -273,21 +277,22 @@ def _examples(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> list[Se
     for heading, (trial_id, metric) in chosen.items():
         name = heading.lower().replace(" ", "-")
         rows, names = panel_rows(study, trial_id), arms(study, trial_id)
-        panels = [(clock, panel_charts(rows, names, clock, name.replace("-", "_"))) for clock in CLOCKS]
+        prefix = name.replace("-", "_")
+        panels = [(clock, panel_charts(rows, names, clock, prefix, study.columns)) for clock in found.clocks]
         drawn = choice("Along", [(clock, [Grid(charts)] if charts else []) for clock, charts in panels])
         table = _thesis(f"Last epoch of every arm of the {name.replace('-', ' ')}", final_rows(study, trial_id))
-        told = f"{caption(study, trial_id)}; {stands(found.frame, trial_id, metric)}"
+        told = f"{caption(study, trial_id)}; {stands(found.frame, trial_id, metric, study.columns)}"
         sections.append(Section(name, f"{heading} by {title(metric)} gap", told, [*drawn, table]))
     return sections
 
 
-def stands(frame: pd.DataFrame, trial_id: str, metric: str) -> str:
+def stands(frame: pd.DataFrame, trial_id: str, metric: str, columns: Columns = BUILT_IN) -> str:
     """How the treatment of a comparison stands in ``metric``, and where the baseline is at its best in its problem."""
     place = frame["trial_id"] == trial_id
     names = dict(zip(frame["trial_id"], frame["number"], strict=True))
     best = names.get(at_best(frame).loc[place, "baseline"].iloc[0])
     baseline = "" if best is None else f"; its baseline is at its best in trial {label(best)}"
-    return f"in {title(metric)} {standing(frame, metric)[place].iloc[0]}{baseline}"
+    return f"in {title(metric)} {standing(frame, metric, columns)[place].iloc[0]}{baseline}"
 
 
 def _thesis(text: str, rows: pd.DataFrame) -> Table:

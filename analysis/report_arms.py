@@ -19,8 +19,8 @@ from analysis.tuning import STANDINGS, UNLEARNED, UNTUNED, WON, Tuned, best_of_n
 
 NO_CONTROL = (
     "No control arm was run, so it is not known whether the treatment does what it does by which samples it keeps, or "
-    "merely by training on fewer. To find out, add to the experiment: arms.random: {selector: random, like: filtered}, "
-    "with the name of your own arm for filtered."
+    "merely by training on fewer. To find out, add to the experiment: "
+    "arms.random: {selector: {name: random, like: filtered}}, with the name of your own arm for filtered."
 )
 HOW_TUNED = (
     "A gap at the same configuration can come from a baseline that is badly tuned there. Here each arm has its own "
@@ -67,7 +67,9 @@ def controls(found: Findings) -> Section:
     options = [(arm, grid(_plane(found, arm))) for arm in found.others]
     planes = choice("Other arm", options) if len(options) > 1 else options[0][1]
     tables = [
-        summary_table(f"Gaps of {treatment} against {arm}", summarize(against.frame, found.measured))
+        summary_table(
+            f"Gaps of {treatment} against {arm}", summarize(against.frame, found.measured), declared=found.study.columns
+        )
         for arm, (against, _) in found.others.items()
         if not against.frame.empty
     ]
@@ -78,7 +80,7 @@ def controls(found: Findings) -> Section:
 
 def _at_random(trials: pd.DataFrame, arm: str) -> bool:
     """Whether an arm is a control: it selects its samples at random."""
-    key = f"arms.{arm}.selector"
+    key = f"arms.{arm}.selector.name"
     return bool((trials[key] == "random").any()) if key in trials else arm == "random"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.budgets import of_comparisons, shared
 from analysis.charts import forest_chart
 from analysis.database import counted
 from analysis.findings import (
@@ -42,9 +43,10 @@ HOW_GAPS = (
     "of one search are not quite."
 )
 HOW_CLOCKS = (
-    "An epoch is one pass over the raw training data, in which arms take different numbers of steps. On another clock "
-    "than epochs, both arms are read where the one that spent less has ended, interpolated between epochs; comparisons "
-    "too unequal for that are left out."
+    "An epoch is one pass over the raw training data, in which arms take different numbers of steps, or, with a budget "
+    "on another clock, an equal share of that budget. On another clock than epochs, both arms are read where the one "
+    "that spent less has ended, interpolated between epochs and before the other's schedule has ended; comparisons too "
+    "unequal for that are left out."
 )
 HOW_SURE = (
     "p is of the sign test that the median gap is 0, a tie counting against either side, then corrected by Holm for "
@@ -76,13 +78,16 @@ def where(found: Findings) -> Section:
         )
     top = found.rules.rows.head(1).to_dict("records") if len(found.rules.rows) > 1 else []
     answer += "".join(f" It does best where {row['says'].replace(' → ', ': ')}." for row in top)
+    declared = found.study.columns
     blocks: list[Block] = [Text(HOW_GAPS, note=True)]
-    blocks.append(summary_table("Gaps at the last epoch; positive: the treatment is better", summary))
+    blocks.append(
+        summary_table("Gaps at the last epoch; positive: the treatment is better", summary, declared=declared)
+    )
     drawn = (gaps_chart(found.frame, found.dots, metric, note=found.note) for metric in DRAWN_METRICS)
     blocks += grid(*drawn)
     if found.best and not found.best.frame.empty:
         best = summarize(found.best.frame, found.measured)
-        blocks.append(summary_table("Gaps at each arm's best epoch by validation accuracy", best))
+        blocks.append(summary_table("Gaps at each arm's best epoch by validation accuracy", best, declared=declared))
     blocks += _clocks(found)
     blocks += _rungs(found)
     blocks += [Heading("By setting"), *_by_key(found), *_maps(found)]
@@ -91,7 +96,8 @@ def where(found: Findings) -> Section:
 
 def _clocks(found: Findings) -> list[Block]:
     rows = headline_rows(found.clocks, "Clock")
-    names = [f"at equal {clock}" for clock in rows["Clock"]]
+    end = _end(found)
+    names = [end if clock == "epochs" else f"at equal {clock}" for clock in rows["Clock"]]
     if found.best:
         best = headline_rows({"best": found.best}, "Clock")
         rows, names = pd.concat([rows, best], ignore_index=True), [*names, "at each arm's best epoch"]
@@ -105,6 +111,12 @@ def _clocks(found: Findings) -> list[Block]:
     clocks = rows[rows["Clock"] != "best"]
     table = summary_table(f"Gap in {title(HEADLINE)} where both arms have spent the same", clocks, metric=False)
     return [Heading("At equal clocks"), Text(HOW_CLOCKS, note=True), *grid(chart), table]
+
+
+def _end(found: Findings) -> str:
+    """What both arms have spent at their last epoch, in a few words."""
+    fair = {of.clock for of in of_comparisons(found.frame, shared) if of and of.clock != "epochs"}
+    return f"at the end, with a budget of {' or '.join(sorted(fair)).replace('_', ' ')}" if fair else "at equal epochs"
 
 
 def _rungs(found: Findings) -> list[Block]:
@@ -153,15 +165,15 @@ def sure(found: Findings) -> Section:
     heading = "How sure is that?"
     if found.frame.empty:
         return Section("sure", heading, "There is nothing to be sure of yet.")
-    table = evidence(found.frame, found.measured)
+    table, declared = evidence(found.frame, found.measured), found.study.columns
     rows = [
         [
             Cell(title(row["metric"])),
             Cell(_says(found, row)),
             Cell(f"{row['units']:,}", row["units"]),
             Cell(label(row["seeds"]), row["seeds"]),
-            Cell(amount(row["metric"], row["median"]), row["median"]),
-            Cell(span(row["metric"], row["median_low"], row["median_high"]), row["median_low"]),
+            Cell(amount(row["metric"], row["median"], declared), row["median"]),
+            Cell(span(row["metric"], row["median_low"], row["median_high"], declared), row["median_low"]),
             Cell(p_value(row["p"]), row["p"]),
             Cell(p_value(row["p_holm"]), row["p_holm"]),
             Cell(percent(row["improvement"]), row["improvement"]),
@@ -205,7 +217,7 @@ def sure(found: Findings) -> Section:
         if math.isfinite(row["p_holm"]):
             answer = (
                 f"{answer[:-1]}; the median gap's 95% interval is "
-                f"{span(row['metric'], row['median_low'], row['median_high'])}, p "
+                f"{span(row['metric'], row['median_low'], row['median_high'], declared)}, p "
                 f"{equals(row['p_holm'])} after Holm's correction, the probability of improvement "
                 f"{percent(row['improvement'])}."
             )

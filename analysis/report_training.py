@@ -18,7 +18,6 @@ from analysis.outcomes import SIDES
 from analysis.overfitting import ratios, summarize_ratios
 from analysis.page import Block, Cell, Missing, Section, Table, Text, choice, grid
 from analysis.speed import reached, speeds, targets, time_to
-from trainables.records import CLOCKS
 
 HOW_FAST = (
     "An arm that ends below an accuracy has not failed to reach it: it was not trained for longer, and counts as "
@@ -42,14 +41,14 @@ def speed(found: Findings) -> Section:
     """Question 6: how soon is an accuracy reached?"""
     heading = "Which is faster?"
     goals = targets(found.study)
-    table = speeds(found.study, goals, list(CLOCKS))
+    table = speeds(found.study, goals, list(found.clocks))
     table = table[table["comparisons"] > 0]
     if table.empty:
         nothing = "No test accuracy of 10% or more was reached by enough arms within training; train for longer."
         return Section("speed", heading, "Not known: no common accuracy was reached.", [Missing(nothing)])
     names = dict(zip(("baseline", "treatment"), found.names, strict=True))
     options = []
-    for clock in CLOCKS:
+    for clock in found.clocks:
         times = [(goal, time_to(found.study, goal, clock)) for goal in goals]
         options.append((clock, grid(*(reached_chart(reached(rows), names, goal, clock) for goal, rows in times))))
     blocks: list[Block] = [Text(HOW_FAST, note=True)]
@@ -66,7 +65,7 @@ def _fastest(table: pd.DataFrame, names: dict[str, str]) -> str:
     often = both[2 * both["both"] >= both["comparisons"]]
     goal = both["target"].min() if often.empty else often["target"].max()
     rows = both[both["target"] == goal].set_index("clock")
-    parts = [f"{rows.loc[clock, 'ratio']:.2g} times the {clock}" for clock in CLOCKS if clock in rows.index]
+    parts = [f"{rows.loc[clock, 'ratio']:.2g} times the {clock}" for clock in rows.index]
     said = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
     count = counted(int(rows["both"].max()), "comparison")
     treatment, baseline = names["treatment"], names["baseline"]

@@ -12,7 +12,17 @@ from typing import Literal
 from analysis.load import NEEDED
 from analysis.outcomes import LEARNED
 from analysis.pairs import MEASURED
-from trainables.records import BY_NAME, CLOCKS, COLUMNS, METRICS, STATUSES, STEP_COLUMNS, TRIAL_COLUMNS, Column
+from trainables.records import (
+    BY_NAME,
+    CLOCKS,
+    COLUMNS,
+    DECLARATIONS,
+    METRICS,
+    STATUSES,
+    STEP_COLUMNS,
+    TRIAL_COLUMNS,
+    Column,
+)
 
 TYPES = {"int": "whole number", "float": "number", "str": "text", "bool": "yes or no"}
 """What the types are called on the page."""
@@ -24,7 +34,9 @@ MISSING = {
     "error": "where nothing went wrong and nothing was stopped",
     "ended": "while the trial runs",
     "objective": "before the first epoch is told, and where it is not a number",
+    "proposed_by": "where one search proposes for both arms, and in tables of older versions",
     **{column.name: "with nothing held out" for column in COLUMNS if column.name.startswith("validation_")},
+    "unit": "where there is none, in CSV",
     "acceptance": "at epoch 0, and where nothing was kept or rejected",
     "raw_batches_per_step": "at epoch 0, and in an epoch without an update",
     **{column.name: "without an NVIDIA GPU" for column in COLUMNS if column.name.startswith("gpu_")},
@@ -115,6 +127,7 @@ SCHEMA = (
         configured=True,
         after=PAIR_COLUMNS,
     ),
+    Table("columns", "column of `trials`, `epochs` and `steps`", ("table", "name"), _fields(DECLARATIONS)),
 )
 
 HEAD = """\
@@ -123,7 +136,7 @@ HEAD = """\
 <!-- Made by `python -m analysis.schema`; a test keeps it true. -->
 
 `filter-study export DIR` writes these tables of a study, of a running one too, as Parquet or CSV files.
-`analysis.load.load` reads `trials`, `epochs` and `steps` back; `pairs` follows from them.
+`analysis.load.load` reads `trials`, `epochs`, `steps` and `columns` back; `pairs` follows from them.
 
 | table | a row for each | key | |
 |---|---|---|---|
@@ -135,6 +148,7 @@ NOTES = {
     "steps": "what every update took; there with `trace: true` only",
     "pairs": "baseline and treatment side by side, less the repetitions of a configuration, seed and all, and the "
     "comparisons that both arms lost",
+    "columns": "what every column means, those of the study's own metrics among them",
 }
 
 FORMATS = """
@@ -150,10 +164,14 @@ arm that diverged, and whatever a version or source did not record. Columns that
 "missing". *Better* says which values are better; where it is empty, neither are.
 
 **Configuration keys.** `trials` and `pairs` have a column for every dotted key of an experiment file that any trial
-sets, such as `optimizer.lr`, `model.name` or `arms.filtered.filter`; [the guide](guide.md) describes them. A column's
-type is the first of yes or no, whole number, number and text that all its values are; lists are text in JSON; a key
-that a trial does not set is missing. `baseline` and `treatment` are among them and name arms of `epochs`. Where several
-studies are exported as one, a further column `study` names the study of each trial.
+sets, such as `optimizer.lr`, `model.name` or `arms.filtered.filter.name`; [the guide](guide.md) describes them. A
+column's type is the first of yes or no, whole number, number and text that all its values are; lists are text in JSON;
+a key that a trial does not set is missing. `baseline` and `treatment` are among them and name arms of `epochs`. Where
+several studies are exported as one, a further column `study` names the study of each trial.
+
+**Metrics of one's own.** A study whose experiment has [`metrics`](extending.md) has further columns: in `epochs`
+`train_`*M*, `validation_`*M* and `test_`*M*, in `pairs` those of both sides and their gaps. The table `columns` says
+what they are; without it beside `epochs` they are left out. Tables of earlier versions have none.
 
 **Reading tables back.** `gaps`, `report`, `export` and `published` read a study directory, a folder of tables or one
 table by name. The file that is named is the one that is read, whatever lies beside it; the others come from files of

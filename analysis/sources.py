@@ -14,6 +14,7 @@ from analysis.load import Study, load
 from analysis.pairs import STUDY
 from analysis.published import tables, thesis
 from analysis.where import matching
+from trainables.records import Column, Columns
 
 PUBLISHED = {"published:thesis": thesis, "published:tables": tables}
 """Figures that come with the program: Appendix II of the thesis, and its Tables 4.4 to 4.9."""
@@ -69,8 +70,11 @@ def combine(studies: Sequence[Study]) -> Study:
         trials.append(own.assign(**{STUDY: label}))
         epochs.append(rest[0])
         steps.append(rest[1])
+    declared = _declared(labels, studies)
     together = pd.concat(trials, ignore_index=True)
     together["number"] = pd.Series(range(len(together)), dtype="Int64")
+    if "budget.clock" in together:  # studies of earlier versions name no budget: they train for epochs
+        together["budget.clock"] = together["budget.clock"].fillna("epochs")
     return Study(
         name=" and ".join(labels),
         trials=together.astype({STUDY: "string"}),
@@ -80,7 +84,27 @@ def combine(studies: Sequence[Study]) -> Study:
         path=Path(" and ".join(labels)),
         steps=pd.concat([table for table in steps if len(table)] or steps[:1], ignore_index=True),
         damage=tuple(f"{label}: {line}" for label, study in zip(labels, studies, strict=True) for line in study.damage),
+        columns=declared,
     )
+
+
+def _declared(labels: Sequence[str], studies: Sequence[Study]) -> Columns:
+    """The columns of all studies.
+
+    Raises:
+        TableError: a metric has another direction or unit in one of them than in another.
+    """
+    own: dict[str, tuple[str, Column]] = {}
+    for label, study in zip(labels, studies, strict=True):
+        for column in study.columns.own:
+            first, known = own.setdefault(column.name, (label, column))
+            if (known.direction, known.unit) != (column.direction, column.unit):
+                raise TableError(
+                    f"{column.name} is not the same metric in {first} (direction {known.direction}, unit "
+                    f"{known.unit!r}) and in {label} (direction {column.direction}, unit {column.unit!r}); read them "
+                    "apart"
+                )
+    return Columns(tuple(column for _, column in own.values()))
 
 
 def _one(source: str) -> Study:

@@ -24,7 +24,6 @@ from scipy import stats
 from analysis.database import TableError
 from analysis.outcomes import decided
 from analysis.pairs import STUDY, varied
-from trainables.records import METRICS
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -259,5 +258,6 @@ def gaps_of(frame: pd.DataFrame, metric: str) -> Values:
         TableError: ``metric`` has no gap.
     """
     if f"gap/{metric}" not in frame:
-        raise TableError(f"metric {metric!r} has no gap; metrics that have one: {', '.join(METRICS)}")
+        having = [str(name).removeprefix("gap/") for name in frame if str(name).startswith("gap/")]
+        raise TableError(f"metric {metric!r} has no gap; metrics that have one: {', '.join(having)}")
     return frame[f"gap/{metric}"].to_numpy("float64")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures import gap_distribution, thesis_figures
+from analysis.budgets import budget_table
+from analysis.figures import budget_figure, gap_distribution, thesis_figures
 from analysis.findings import DRAWN_METRICS, HEADLINE, Findings
 from analysis.gaps import CELL, summarize
 from analysis.outcomes import SIDES
@@ -41,9 +42,12 @@ def draw_stills(found: Findings, trial_ids: Sequence[str], folder: Path) -> list
     made += thesis_figures(found.study, frame, folder, trial_ids)
     by = [key for key in found.keys if key in CELL and key not in SIDES][:FORMED_BY]
     tables = {
-        "table-gaps": (gap_table(summarize(frame, found.measured)), 0),
+        "table-gaps": (gap_table(summarize(frame, found.measured), found.study.columns), 0),
         "table-thesis": (thesis_form(frame, by), len(by)),
     }
+    if not found.budgets.empty:
+        tables["table-budgets"] = (budget_table(found.budgets), 0)
+        made.append(budget_figure(found.budgets, folder / "budgets.png"))
     for name, (table, groups) in tables.items():
         made.append(write_text(folder / f"{name}.tex", to_latex(table, groups)))
         write_text(folder / f"{name}.md", to_markdown(table))

@@ -17,6 +17,7 @@ from analysis.load import Study
 from analysis.outcomes import SIDES
 from analysis.pairs import pair, without_loss
 from analysis.statistics import configurations
+from trainables.records import BUILT_IN, Columns
 
 THESIS_METRICS = {
     "Accuracy": "accuracy",
@@ -152,7 +153,7 @@ def _last_rows(study: Study, trial_ids: pd.Series[Any]) -> pd.DataFrame:
     return rows[epoch == last[side]]
 
 
-def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
+def gap_table(summary: pd.DataFrame, columns: Columns = BUILT_IN) -> pd.DataFrame:
     """What :func:`analysis.gaps.summarize` returns, as text with units: a column for each heading.
 
     The columns about unlearned baselines, comparisons without a gap and treatments without updates are there only where
@@ -172,11 +173,11 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
         "without_gap": lambda row: str(row["without_gap"]),
         "untrained": lambda row: str(row["untrained"]),
         "units": lambda row: str(row["units"]),
-        "median": lambda row: amount(row["metric"], row["median"]),
-        "interval": lambda row: span(row["metric"], row["median_low"], row["median_high"]),
-        "mean": lambda row: amount(row["metric"], row["mean"]),
+        "median": lambda row: amount(row["metric"], row["median"], columns),
+        "interval": lambda row: span(row["metric"], row["median_low"], row["median_high"], columns),
+        "mean": lambda row: amount(row["metric"], row["mean"], columns),
         "p_holm": lambda row: p_value(row["p_holm"]),
-        "range": lambda row: span(row["metric"], row["min"], row["max"]),
+        "range": lambda row: span(row["metric"], row["min"], row["max"], columns),
     }
     for name in ("unlearned_wins", "without_gap", "untrained"):
         if not summary[name].any():
@@ -189,13 +190,13 @@ def gap_table(summary: pd.DataFrame) -> pd.DataFrame:
     return written
 
 
-def span(metric: str, low: float, high: float) -> str:
+def span(metric: str, low: float, high: float, columns: Columns = BUILT_IN) -> str:
     """Two gaps as "from to", the unit said once; a dash where there is none."""
     if math.isnan(low) or math.isnan(high):
         return "–"
     if math.isinf(high):
-        return f"{amount(metric, low)} to {amount(metric, high)}"
-    return f"{amount(metric, low).partition(' ')[0]} to {amount(metric, high)}"
+        return f"{amount(metric, low, columns)} to {amount(metric, high, columns)}"
+    return f"{amount(metric, low, columns).partition(' ')[0]} to {amount(metric, high, columns)}"
 
 
 def cell(value: Any) -> str:

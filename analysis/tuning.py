@@ -18,7 +18,7 @@ from analysis.gaps import CELL, label
 from analysis.outcomes import SIDES, WITHOUT_UPDATES, reached
 from analysis.pairs import varied
 from analysis.statistics import configurations, gaps_of
-from trainables.records import BY_NAME
+from trainables.records import BUILT_IN, Columns
 
 UNTRAINED, LOST, TIED, UNLEARNED, UNTUNED, WON = STANDINGS = (
     "treatment without updates",
@@ -144,7 +144,7 @@ def best_of_n(frame: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="number")
 
 
-def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[Any]:
+def standing(frame: pd.DataFrame, metric: str = "test_accuracy", columns: Columns = BUILT_IN) -> pd.Series[Any]:
     """How each comparison stands in ``metric``: an ordered categorical of :data:`STANDINGS`, on the frame's index.
 
     A treatment that diverged or ran out of memory lost. One that made too few updates to learn anything
@@ -158,14 +158,19 @@ def standing(frame: pd.DataFrame, metric: str = "test_accuracy") -> pd.Series[An
         TableError: ``metric`` has no gap.
     """
     gaps = gaps_of(frame, metric)
-    rows = _configured(frame, metric)
+    rows = _configured(frame, metric, columns)
     best = _best(rows, "baseline")
     cell, configuration = cells(frame), configurations(frame)
-    ours = reached(frame, "treatment", metric).groupby([cell, configuration]).transform("mean").to_numpy("float64")
+    ours = (
+        reached(frame, "treatment", metric, columns)
+        .groupby([cell, configuration])
+        .transform("mean")
+        .to_numpy("float64")
+    )
     theirs = cell.map(best["baseline/measured"]).to_numpy("float64")
     other = (cell.map(best["configuration"]) != configuration).to_numpy("bool")
     with np.errstate(invalid="ignore"):
-        short = BY_NAME[metric].direction * (ours - theirs) < 0
+        short = columns.by_name[metric].direction * (ours - theirs) < 0
     learned = frame["baseline_learned"].to_numpy("bool")
     untrained = (frame["outcome"] == f"treatment {WITHOUT_UPDATES}").to_numpy("bool")
     cases = [np.isnan(gaps), untrained, gaps < 0, gaps == 0, ~learned, other & short]
@@ -180,7 +185,7 @@ def cells(frame: pd.DataFrame) -> pd.Series[int]:
     return frame.groupby(keys, dropna=False, sort=False).ngroup() if keys else pd.Series(0, index=frame.index)
 
 
-def _configured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _configured(frame: pd.DataFrame, metric: str, declared: Columns = BUILT_IN) -> pd.DataFrame:
     """A row per cell and configuration, averaged over its seeds, of the comparisons that can be chosen from.
 
     Columns ``cell``, ``configuration``, ``place`` (of its first comparison in ``frame``), ``number`` (of that),
@@ -196,7 +201,7 @@ def _configured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     for side in SIDES:
         validation, train = (reached(frame, side, name) for name in ("validation_accuracy", "train_accuracy"))
         columns[f"{side}/choice"] = validation.where(chosen_by == "validation_accuracy", train)
-        columns[f"{side}/measured"] = reached(frame, side, metric)
+        columns[f"{side}/measured"] = reached(frame, side, metric, declared)
     rows = pd.DataFrame(columns).dropna(subset=[f"{side}/choice" for side in SIDES])
     first = dict.fromkeys(("place", "number", "chosen_by"), "first")
     averaged = {f"{side}/{name}": "mean" for side in SIDES for name in ("choice", "measured")}

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.budgets import Budget, budget, clocks_of, of_comparisons, shared, spending
 from analysis.database import counted
 from analysis.gaps import amount, p_value, summarize, title
 from analysis.outcomes import LEARNED, SIDES, counted_by_arm, decided, finite_gaps
-from analysis.pairs import STUDY, Pairs
+from analysis.pairs import STUDY, Pairs, pair
 from analysis.statistics import ENOUGH, better, configurations, improvement, units, unseen
 from analysis.stopped import POPULATION, Stopping, stopping
 from analysis.tuning import UNTUNED, Tuned, standing, tuned
-from trainables.records import BY_NAME
+from trainables.records import BUILT_IN, Columns
+
+SPENT: Mapping[str, str] = {
+    "epochs": "passes over the data",
+    "steps": "number of updates",
+    "samples": "number of samples trained on",
+    "compute": "compute",
+    "reference_seconds": "reference seconds",
+}
+"""What is the same on a budget's clock, in words."""
+
+CONSTANT = "none"
+"""The schedule that leaves the learning rate as it is."""
 
 
 def verdict(pairs: Pairs, metric: str = "test_accuracy", early: Stopping | None = None) -> str:
@@ -24,13 +39,16 @@ def verdict(pairs: Pairs, metric: str = "test_accuracy", early: Stopping | None 
 
     ``early`` is what :func:`analysis.stopped.stopping` says of the pairs, where the caller has it already.
 
-    The first line names the metric, the clock, the comparisons counted and how many were stopped early, the share won,
-    and the median gap with its interval. Each further line is one caveat: what early stopping chose and what can be
-    said of all comparisons (see :mod:`analysis.stopped`), too few, what the median does not say (rare large gaps), how
-    sure (the sign test and the probability of improvement; study by study where there are several), another clock than
-    epochs, wins over baselines that did not learn or are not tuned, tuned against tuned, trials left out and why.
+    The first line names the metric, the budget or the clock, the comparisons counted and how many were stopped early,
+    the share won, and the median gap with its interval. Where both arms had the same budget on another clock than
+    epochs, the gap at equal passes over the data follows. Each further line is one caveat: what early stopping chose
+    and what can be said of all comparisons (see :mod:`analysis.stopped`), too few, what the median does not say (rare
+    large gaps), how sure (the sign test and the probability of improvement; study by study where there are several),
+    what the treatment cost where the arms were not compared at the same cost, how unfinished a schedule is at another
+    clock than epochs, wins over baselines that did not learn or are not tuned, tuned against tuned, trials left out and
+    why.
     """
-    frame = pairs.frame
+    frame, columns = pairs.frame, pairs.columns
     early = stopping(pairs) if early is None else early
     row = summarize(frame, [metric]).iloc[0]
     n, units = int(row["comparisons"]), int(row["units"])
@@ -44,34 +62,33 @@ def verdict(pairs: Pairs, metric: str = "test_accuracy", early: Stopping | None 
     claim = (
         f"Measured by {title(metric)} {_where(pairs)}, {treatment} beats {baseline} in {wins} of "
         f"{counted(n, 'comparison')}{f' and ties in {ties}' if ties else ''} ({share}){_stopped(early)}. "
-        f"The median gap is {amount(metric, row['median'])}"
+        f"The median gap is {amount(metric, row['median'], columns)}"
     )
     counts = counted(n, "comparison") if units == n else counted(units, "configuration")
     over = "" if units == n else f" (over {counts}, each averaged over its seeds)"
     if units < ENOUGH:
         few = f"{counts}: too few to tell which arm is better; a 95% interval of the median takes {ENOUGH}."
-        lines = [f"{claim}{_mean(row)}{over}.", few]
+        lines = [f"{claim}{_mean(row, columns)}{over}.", few]
     else:
-        low, high = amount(metric, row["median_low"]), amount(metric, row["median_high"])
-        lines = [f"{claim} with a 95% interval from {low} to {high}{_mean(row)}{over}."]
+        low, high = (amount(metric, row[name], columns) for name in ("median_low", "median_high"))
+        lines = [f"{claim} with a 95% interval from {low} to {high}{_mean(row, columns)}{over}."]
         lines += _told(row, _measured(frame, metric), early, treatment, baseline, counts)
         lines.append(_how_sure(row, improvement(frame, metric), treatment, counts))
-    lines[1:1] = _with_stopped(early, metric, treatment, baseline)
+    lines[1:1] = [*_at_equal_passes(pairs, metric), *_with_stopped(early, metric, treatment, baseline)]
     lines += _without_gap(frame, metric)
     if STUDY in frame and frame[STUDY].nunique() > 1:
         lines.append(_by_study(frame, metric, treatment))
+    lines += _unequal_cost(pairs, treatment, baseline)
     if pairs.clock != "epochs":
-        lines.append(
-            f"At equal {pairs.clock} an arm that has spent more is read before its end, between two epochs and before "
-            "its schedule has run out, which favours the other; read this beside the gap at equal epochs."
-        )
+        beside = "with its whole budget" if any(map(_fair, of_comparisons(frame, shared))) else "at equal epochs"
+        lines.append(f"At equal {pairs.clock}, {unfinished(pairs)}. Read this beside the gap {beside}.")
     unlearned = int(row["unlearned_wins"])
     if unlearned:
         lines.append(
             f"{unlearned} of the wins {'is' if unlearned == 1 else 'are'} over a baseline that did not learn "
             f"(test accuracy below {LEARNED} times chance)."
         )
-    untuned = int((standing(frame, metric) == UNTUNED).sum())
+    untuned = int((standing(frame, metric, columns) == UNTUNED).sum())
     if untuned:
         lines.append(
             f"{untuned} of the wins {'is' if untuned == 1 else 'are'} over an untuned baseline: at its own best "
@@ -100,37 +117,38 @@ def _with_stopped(early: Stopping, metric: str, treatment: str, baseline: str) -
         ]
     if not early.stopped:
         return []
-    lines = [early.full(baseline, treatment)]
+    lines, columns = [early.full(baseline, treatment)], early.pairs.columns
     if early.read:
         row = summarize(early.reached, [metric]).iloc[0]
-        low, high = amount(metric, row["median_low"]), amount(metric, row["median_high"])
+        middle, mean = (amount(metric, row[name], columns) for name in ("median", "mean"))
+        low, high = (amount(metric, row[name], columns) for name in ("median_low", "median_high"))
         interval = "" if math.isnan(row["median_low"]) else f" (95% interval from {low} to {high})"
         lines.append(
             f"With {early.read} stopped ones at the last epoch that they reached, {treatment} wins {row['wins']:.0%} "
-            f"of {row['comparisons']}, with a median gap of {amount(metric, row['median'])}{interval} and a mean of "
-            f"{amount(metric, row['mean'])}; these gaps are not final."
+            f"of {row['comparisons']}, with a median gap of {middle}{interval} and a mean of "
+            f"{mean}; these gaps are not final."
         )
     bounds = early.bounds(metric)
     lines.append(
         f"Whatever the stopped ones would have come to, {treatment} wins between {bounds.share[0]:.0%} and "
-        f"{bounds.share[1]:.0%} of all {early.count}, with a median gap {_between(metric, *bounds.median)}."
+        f"{bounds.share[1]:.0%} of all {early.count}, with a median gap {_between(metric, columns, *bounds.median)}."
     )
     return lines
 
 
-def _between(metric: str, low: float, high: float) -> str:
+def _between(metric: str, columns: Columns, low: float, high: float) -> str:
     if math.isfinite(low) and math.isfinite(high):
-        return f"between {amount(metric, low)} and {amount(metric, high)}"
+        return f"between {amount(metric, low, columns)} and {amount(metric, high, columns)}"
     if math.isfinite(high):
-        return f"of {amount(metric, high)} at most"
-    return f"of {amount(metric, low)} at least" if math.isfinite(low) else "of any size"
+        return f"of {amount(metric, high, columns)} at most"
+    return f"of {amount(metric, low, columns)} at least" if math.isfinite(low) else "of any size"
 
 
-def _mean(row: pd.Series[Any]) -> str:
+def _mean(row: pd.Series[Any], columns: Columns) -> str:
     if math.isnan(row["mean"]):
         return ""
     which = "the mean of the finite gaps" if math.isinf(row["max"] - row["min"]) else "the mean"
-    return f", {which} {amount(row['metric'], row['mean'])}"
+    return f", {which} {amount(row['metric'], row['mean'], columns)}"
 
 
 def _measured(frame: pd.DataFrame, metric: str) -> pd.Series[Any]:
@@ -162,9 +180,9 @@ def _told(
     if not sign:
         return ["The interval includes 0: these comparisons do not tell which arm is better in the median comparison."]
     ahead, behind = (treatment, baseline) if sign > 0 else (baseline, treatment)
-    extreme = f"below the worst of these, {amount(row['metric'], row['min'])}"
+    extreme = f"below the worst of these, {amount(row['metric'], row['min'], early.pairs.columns)}"
     if sign < 0:
-        extreme = f"above the best of these, {amount(row['metric'], row['max'])}"
+        extreme = f"above the best of these, {amount(row['metric'], row['max'], early.pairs.columns)}"
     claim = f"In the median comparison, {ahead} is better than {behind}."
     if early.stopped:
         claim = _among_finished(early, ahead, behind, early.settles(row["metric"], sign))
@@ -188,7 +206,7 @@ def _without_gap(frame: pd.DataFrame, metric: str) -> list[str]:
     number, said = sum(lost.values()), "; ".join(f"{what} in {count}" for what, count in lost.items())
     verb = "has no gap and counts" if number == 1 else "have no gap and count"
     lines = [f"{number} of the {counted(len(frame), 'comparison')} {verb} as lost by the arm named: {said}."]
-    if BY_NAME[metric].unit == "fraction":
+    if BUILT_IN.unit(metric) == "fraction":
         mean = float(np.mean(units(finite_gaps(frame, metric), configurations(frame).to_numpy())))
         lines.append(f"With chance accuracy in place of the arms named, the mean gap is {amount(metric, mean)}.")
     return lines
@@ -219,7 +237,7 @@ def _by_study(frame: pd.DataFrame, metric: str, treatment: str) -> str:
 
 
 def _tuned_line(early: Stopping, treatment: str, baseline: str) -> str:
-    line = _tuned_verdict(tuned(early.pairs.frame), treatment, baseline)
+    line = f"{_tuned_verdict(tuned(early.pairs.frame), treatment, baseline)}{_own_searches(early.pairs)}"
     if not early.stopped:
         return line
     gaps = [cell.gap for cell in tuned(early.reached) if math.isfinite(cell.gap)]
@@ -227,6 +245,22 @@ def _tuned_line(early: Stopping, treatment: str, baseline: str) -> str:
         f"; with the stopped ones as far as they came it is {amount('test_accuracy', np.median(gaps))}" if gaps else ""
     )
     return f"{line} Only comparisons that {early.which} were chosen from{also}."
+
+
+def _own_searches(pairs: Pairs) -> str:
+    """That baseline and treatment were each tuned by a search of their own, where every comparison comes from one."""
+    trials = pairs.study.trials if pairs.study else None
+    if trials is None or "proposed_by" not in trials or trials["proposed_by"].isna().any():
+        return ""
+    arms = [" or ".join(sorted(trials[side].unique())) for side in SIDES]
+    counts = [int(trials.loc[trials["proposed_by"] == side, "configuration"].nunique()) for side in SIDES]
+    many = f"{counts[0]:,} each" if counts[0] == counts[1] else f"{counts[0]:,} and {counts[1]:,}"
+    text = (
+        f" Each arm was tuned on its own: of {counted(sum(counts), 'configuration')} the search for {arms[0]} and the "
+        f"search for {arms[1]} proposed {many}, and both learned from all."
+    )
+    others = sorted({*pairs.frame[list(SIDES)].to_numpy().ravel()} - {*trials[list(SIDES)].to_numpy().ravel()})
+    return f"{text} No search was for {' or '.join(others)}." if others else text
 
 
 def _tuned_verdict(cells: Sequence[Tuned], treatment: str, baseline: str) -> str:
@@ -257,9 +291,175 @@ def _where(pairs: Pairs) -> str:
         return f"at epoch {pairs.at}"
     if pairs.clock != "epochs":
         return f"at equal {pairs.clock} (interpolated between epochs)"
-    ends = pairs.frame["baseline/epoch"].unique()
-    last = f"the last, {ends[0]:.0f}" if len(ends) == 1 else "the last of each trial"
-    return f"at equal epochs ({last})"
+    return _with_what_budget(pairs)
+
+
+def _with_what_budget(pairs: Pairs) -> str:
+    """What both arms had spent at their last epoch."""
+    frame = pairs.frame
+    common = of_comparisons(frame, shared)
+    if all(map(_fair, common)):
+        clock = [budget.clock for budget in common if budget]
+        if len(set(clock)) == 1:
+            ended = ", each schedule run to its end" if _schedules(frame) else ""
+            return f"with the same {SPENT[clock[0]]} ({_amounts(frame)}){ended}"
+        return f"each comparison with a budget that its arms share ({_counts(clock)})"
+    if all(budget is not None and budget.clock == "epochs" for budget in common):
+        ratio = cost_ratio(frame)
+        cost = "" if math.isnan(ratio) else ", at the same cost" if _alike(ratio) else ", not at the same cost"
+        return f"after equally many passes over the data ({_amounts(frame)}){cost}"
+    if not any(common):
+        return f"with different budgets ({'; '.join(_of_side(frame, side) for side in SIDES)})"
+    return f"each comparison at the end of its budgets ({_counts([of.clock if of else 'different' for of in common])})"
+
+
+def _other_roles(pairs: Pairs) -> bool:
+    """Whether an arm was taken for baseline or treatment that is not the trials' own."""
+    if pairs.study is None:
+        return bool(pairs.roles)
+    own = pairs.study.trials
+    return any(set(own[side].dropna()) != {name} for side, name in pairs.roles.items() if side in own)
+
+
+def _fair(budget: Budget | None) -> bool:
+    """Whether arms that have this budget in common are compared at the same cost of some kind."""
+    return budget is not None and budget.clock != "epochs"
+
+
+def _counts(words: Sequence[str]) -> str:
+    return ", ".join(f"{word} in {count}" for word, count in Counter(words).most_common())
+
+
+def _of_side(frame: pd.DataFrame, side: str) -> str:
+    """The arms that are one side of comparisons, and their budgets."""
+    budgets = of_comparisons(frame, lambda settings: _said(budget(settings, str(settings[side]))))
+    return f"{' or '.join(sorted(frame[side].unique()))}: {' or '.join(dict.fromkeys(budgets))}"
+
+
+def _said(budget: Budget) -> str:
+    """An arm's budget in words."""
+    if budget.of:
+        return f"the {SPENT[budget.clock]} of {budget.of}"
+    if budget.clock == "epochs":
+        return "its epochs" if budget.amount is None else _epochs([budget.amount])
+    return "its budget" if budget.amount is None else spending(budget.clock, budget.amount)
+
+
+def _amounts(frame: pd.DataFrame) -> str:
+    """How much both arms of these comparisons may spend, on a clock that all have in common, in words."""
+    common = [budget for budget in of_comparisons(frame, shared) if budget]
+    epochs = [of.amount for of in common if of.clock == "epochs" and of.amount is not None]
+    if len(epochs) == len(common):
+        return _epochs(epochs)
+    if common[0].clock == "epochs":
+        return _epochs(frame["baseline/epoch"].dropna())
+    if all(of.of for of in common):
+        of_arm = of_comparisons(frame, lambda of: budget(of, str(getattr(shared(of), "of", ""))))
+        passes = [of.amount for of in of_arm if of.clock == "epochs" and of.amount is not None]
+        arm = " or ".join(dict.fromkeys(str(of.of) for of in common))
+        return f"what {arm} spends" + (f" in {_epochs(passes)}" if len(passes) == len(common) else "")
+    amounts = sorted({of.amount for of in common if of.amount is not None})
+    return " to ".join(dict.fromkeys(spending(common[0].clock, end) for end in (amounts[0], amounts[-1])))
+
+
+def _epochs(numbers: Sequence[float] | pd.Series[Any]) -> str:
+    """Numbers of epochs as a span, such as "5 to 40 epochs"."""
+    ends = [f"{end:g}" for end in (min(numbers), max(numbers))] if len(numbers) else ["all"]
+    said = " to ".join(dict.fromkeys(ends))
+    return f"{said} epoch{'' if said == '1' else 's'}"
+
+
+def cost_ratio(frame: pd.DataFrame) -> float:
+    """How many times the baseline's compute the treatment's is, median; NaN where it was not measured."""
+    spent = [frame[f"{side}/cumulative_compute"].to_numpy("float64", na_value=np.nan) for side in SIDES]
+    known = np.isfinite(spent).all(axis=0) & (spent[0] > 0)
+    return float(np.median(spent[1][known] / spent[0][known])) if known.any() else math.nan
+
+
+def _alike(ratio: float) -> bool:
+    """Whether two arms cost the same: within a hundredth."""
+    return abs(ratio - 1) <= 0.01
+
+
+def _unequal_cost(pairs: Pairs, treatment: str, baseline: str) -> list[str]:
+    """What the treatment cost, and how to compare at the same cost, where this was not done."""
+    frame = pairs.frame
+    ratio = cost_ratio(frame)
+    if (pairs.at, pairs.clock) != ("final", "epochs") or pairs.study is None or math.isnan(ratio) or _alike(ratio):
+        return []
+    if any(map(_fair, of_comparisons(frame, shared))):
+        return []
+    more = f"{100 * abs(ratio - 1):.0f}% {'more' if ratio > 1 else 'less'}"
+    line = f"In the median comparison {treatment} costs {more} compute than {baseline}."
+    if _other_roles(pairs) or frame["baseline"].nunique() != 1 or not all(of_comparisons(frame, shared)):
+        return [line]
+    key = f"budget: {{clock: compute, of: {baseline}}}"
+    if not pairs.study.experiment:
+        return [f"{line} For the gap at the same cost, set {key} in the experiment."]
+    command = shlex.join(["filter-study", "run", str(pairs.study.path), "--fair"])
+    return [f"{line} For the gap at the same cost: {command} (it sets {key})."]
+
+
+def _at_equal_passes(pairs: Pairs, metric: str) -> list[str]:
+    """The gap at equal passes over the data, where both arms had the same budget on another clock than epochs."""
+    if (pairs.at, pairs.clock) != ("final", "epochs") or pairs.study is None or "passes" not in clocks_of(pairs.study):
+        return []
+    if not any(map(_fair, of_comparisons(pairs.frame, shared))):
+        return []
+    equal = pair(pairs.study, "final", "passes", pairs.roles.get("baseline"), pairs.roles.get("treatment"))
+    row, columns = summarize(equal.frame, [metric]).iloc[0], pairs.columns
+    if not row["comparisons"]:
+        return ["At equal passes over the data no comparison can be read: one arm's first row has more than the other."]
+    low, high = (amount(metric, row[name], columns) for name in ("median_low", "median_high"))
+    sure = "" if math.isnan(row["median_low"]) else f" with a 95% interval from {low} to {high}"
+    return [
+        f"At equal passes over the data (interpolated between epochs), the median gap of "
+        f"{counted(int(row['comparisons']), 'comparison')} is {amount(metric, row['median'], columns)}{sure}; there, "
+        f"{unfinished(equal)}."
+    ]
+
+
+def unfinished(pairs: Pairs) -> str:
+    """Which arm is read before its end where both have spent the same on a clock, and what its schedule lacks.
+
+    The share of its epochs is a median over the comparisons that no outcome decided. Part of a sentence.
+    """
+    frame = pairs.frame[~decided(pairs.frame)]
+    read = np.column_stack([frame[f"{side}/epoch"].to_numpy("float64", na_value=np.nan) for side in SIDES])
+    share = read / _whole(pairs, frame)[:, None]
+    least = np.nanmin(share, axis=1) if len(frame) else np.zeros(0)
+    early = least < 1 - 1e-9
+    if not early.any():
+        return "neither arm is read before its end"
+    sides = [SIDES[place] for place in np.nanargmin(share[early], axis=1)]
+    names = [str(name) for name in (frame[early][side].iloc[row] for row, side in enumerate(sides))]
+    arms = Counter(names)
+    who = names[0] if len(arms) == 1 else f"the arm that has spent more ({_counts(names)})"
+    where = f"{who} is read before its end, at {np.median(least[early]):.0%} of its epochs (median)"
+    if "schedule.name" not in frame:
+        return f"{where}; which schedule it had is not recorded"
+    scheduled = _schedules(frame[early])
+    if not scheduled:
+        return f"{where}; its learning rate is constant, so that no schedule is unfinished there"
+    some = "" if sum(scheduled.values()) == early.sum() else f" in {sum(scheduled.values())} of {early.sum()}"
+    return f"{where}; its schedule ({' or '.join(scheduled)}) is unfinished there{some}, which favours the other arm"
+
+
+def _schedules(frame: pd.DataFrame) -> dict[str, int]:
+    """The schedules that change the learning rate, and how many comparisons have each."""
+    if "schedule.name" not in frame:
+        return {}
+    names = Counter(str(name) for name in frame["schedule.name"].dropna())
+    return {name: count for name, count in names.items() if name != CONSTANT}
+
+
+def _whole(pairs: Pairs, frame: pd.DataFrame) -> Any:
+    """The number of epochs of each comparison; of an early version's that does not name it, the last that it has."""
+    if "epochs" in frame:
+        return frame["epochs"].to_numpy("float64", na_value=np.nan)
+    assert pairs.study is not None
+    last = pairs.study.epochs.groupby("trial_id")["epoch"].max()
+    return frame["trial_id"].map(last).to_numpy("float64", na_value=np.nan)
 
 
 def _left_out(pairs: Pairs) -> list[str]:

@@ -11,7 +11,9 @@ from analysis.database import TableError
 def test_the_measured_metrics_are_shown_where_none_is_asked_for(mixed):
     found = answer(mixed)
     assert tuple(found.summary["metric"]) == HEADLINE
-    assert found.verdict[0].startswith("Measured by test accuracy at equal epochs")
+    assert found.verdict[0].startswith(
+        "Measured by test accuracy after equally many passes over the data (2 epochs), not at the same cost"
+    )
     assert answer(mixed, ["test_worst_loss"]).verdict[0].startswith("Measured by test worst loss")
 
 

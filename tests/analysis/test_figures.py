@@ -52,7 +52,7 @@ def test_nine_panels_against_another_clock(trial, study):
     steps = panels(loaded, "trial0", "steps")
     assert [curve.x.tolist() for curve in steps[0].curves] == [[0, 10, 20], [0, 5, 10]]
     assert steps[8].metric == "cumulative_seconds"
-    with pytest.raises(ValueError, match="clock 'hours' is unknown; use one of epochs, steps"):
+    with pytest.raises(ValueError, match="clock 'hours' is unknown; use one of epochs, passes, steps"):
         panels(loaded, "trial0", "hours")
 
 

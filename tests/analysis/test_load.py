@@ -79,7 +79,11 @@ def test_an_export_reads_back_unchanged(mixed, tmp_path, format):
     study = replace(mixed, manifest={"git": {"dirty": False}}, experiment="a: 1\r\nb: 'é'\n")
     files = export(study, tmp_path / "out", format)
     assert sorted(file.name for file in files) == sorted(
-        [*(f"{table}.{format}" for table in ("trials", "epochs", "pairs")), "manifest.json", "experiment.yaml"]
+        [
+            *(f"{table}.{format}" for table in ("trials", "epochs", "pairs", "columns")),
+            "manifest.json",
+            "experiment.yaml",
+        ]
     )
     assert sorted(files) == sorted((tmp_path / "out").iterdir())  # nothing half-written is left
     again = load(tmp_path / "out")
@@ -327,7 +331,11 @@ def test_damaged_pages_cost_their_rows(trial, database, tmp_path):
     execute(folder, "PRAGMA journal_mode=DELETE")
     whole, file = load(folder), folder / "study.sqlite"
     content = bytearray(file.read_bytes())
-    content[60 * 4096 : 61 * 4096] = bytes(4096)
+    pages = [content[start : start + 4096] for start in range(0, len(content), 4096)]
+    leaves = [number for number, page in enumerate(pages) if page[0] == 0x0D and b'{"' not in page]  # of no trial
+    rows = [number for number in leaves if pages[number].count(b"archetype") > 2]
+    damaged = rows[len(rows) // 2]
+    content[damaged * 4096 : (damaged + 1) * 4096] = bytes(4096)
     file.write_bytes(content)
     study = load(folder)
     missing = len(whole.epochs) - len(study.epochs)

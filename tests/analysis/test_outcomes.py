@@ -3,12 +3,12 @@ import math
 import pytest
 
 from analysis.gaps import summarize
-from analysis.outcomes import LEARNING, counted_by_arm, decided, finite_gaps, reached
+from analysis.outcomes import counted_by_arm, decided, finite_gaps, reached
 from analysis.pairs import pair
 from analysis.statistics import evidence
 from analysis.tables import gap_table
 from analysis.verdict import verdict
-from trainables.records import METRICS, out_of_memory
+from trainables.records import BUILT_IN, METRICS, out_of_memory
 
 ARMS = ("archetype", "filtered")
 SIDES = {"archetype": "baseline", "filtered": "treatment"}
@@ -35,7 +35,7 @@ def test_an_arm_that_diverges_has_lost(study, trial, broken, arm):
         assert pairs.dropped == {}
         row = pairs.frame.iloc[1]
         assert row["outcome"] == f"{SIDES[arm]} diverged"
-        measured = [name for name in LEARNING if loaded.epochs[name].notna().any()]
+        measured = [name for name in BUILT_IN.evaluations if loaded.epochs[name].notna().any()]
         assert len(measured) > 10
         assert {row[f"gap/{name}"] for name in measured} == {worse}
         assert all(math.isnan(row[f"gap/{name}"]) for name in METRICS if name not in measured)  # costs, and no metric

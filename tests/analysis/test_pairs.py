@@ -179,7 +179,7 @@ def test_a_study_without_trials(study):
 def test_what_cannot_be_asked_for(mixed, at, clock, message):
     with pytest.raises(ValueError, match=message):
         pair(mixed, at=at, clock=clock)
-    with pytest.raises(ValueError, match="'days' is unknown; use one of epochs, steps"):
+    with pytest.raises(ValueError, match="'days' is unknown; use one of epochs, passes, steps"):
         pair(mixed, clock="days")
 
 

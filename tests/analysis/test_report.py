@@ -89,7 +89,7 @@ def test_a_page_has_its_sections_in_order(full):
     text = words(parsed)
     expected = [
         "Does filtered beat archetype",
-        "Measured by test accuracy at equal epochs",
+        "Measured by test accuracy after equally many passes over the data",
         "The answers at a glance",
         *SECTIONS,
         "Key numbers",
@@ -225,7 +225,7 @@ def test_more_arms_than_two(study, trial, tmp_path):
     loaded = study(trial(0, SIDES | {"control": [0.1, 0.5, 0.95]}))
     text = words(page(loaded, tmp_path))
     assert "Not known: none of the arms picks its samples at random. filtered wins against control in 0%" in text
-    assert "add to the experiment: arms.random: {selector: random, like: filtered}" in text
+    assert "add to the experiment: arms.random: {selector: {name: random, like: filtered}}" in text
     assert "−5.00 pp" in text
     rows = Page((tmp_path / "report.html").read_text()).text
     assert "control" in rows
@@ -363,7 +363,7 @@ def test_what_was_not_recorded_is_said_with_its_remedy(tmp_path):
     epochs = study.epochs.assign(**{name: study.epochs[name].mask(study.epochs["epoch"] >= 0) for name in unmeasured})
     text = words(page(replace(study, epochs=epochs), tmp_path))
     assert "Not known: no control arm was run. No control arm was run, so it is not known" in text
-    assert "add to the experiment: arms.random: {selector: random, like: filtered}" in text
+    assert "add to the experiment: arms.random: {selector: {name: random, like: filtered}}" in text
     assert "Importances need at least 20 configurations" in text
     assert "Not recorded: no arm probes. No arm probes its samples" in text
     assert "Compute was not recorded" in text

@@ -70,7 +70,7 @@ def test_a_table_stands_for_its_study_and_pairs_for_themselves(trial, database, 
     for format in ("parquet", "csv"):
         folder = tmp_path / format
         assert [file.name for file in export(whole, folder, format)] == [
-            f"{name}.{format}" for name in ("trials", "epochs", "pairs")
+            f"{name}.{format}" for name in ("trials", "epochs", "pairs", "columns")
         ]
         pd.testing.assert_frame_equal(read([str(folder / f"epochs.{format}")]).epochs, load(folder).epochs)
         pairs, alone = pair(whole).frame, pair(read([str(folder / f"pairs.{format}")])).frame

@@ -159,7 +159,7 @@ def test_a_target_is_a_fraction(mixed, target):
 
 
 def test_an_unknown_clock_is_named(mixed):
-    with pytest.raises(TableError, match="clock 'weeks' is unknown; use one of epochs, steps"):
+    with pytest.raises(TableError, match="clock 'weeks' is unknown; use one of epochs, passes, steps"):
         speeds(mixed, [0.5], ["weeks"])
 
 

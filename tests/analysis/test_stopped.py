@@ -178,7 +178,7 @@ def test_a_verdict_says_who_chose_and_what_holds_whatever_the_stopped_ones_would
         "In the median of the comparisons that finished, archetype is better than filtered; in most of all 14 it is, "
         "whatever the stopped ones would have come to."
     )
-    assert lines[7].endswith("Only comparisons that finished were chosen from; with the stopped ones as far as they "
+    assert lines[8].endswith("Only comparisons that finished were chosen from; with the stopped ones as far as they "
                              "came it is −10.00 pp.")  # fmt: skip
 
 

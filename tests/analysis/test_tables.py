@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -11,7 +12,8 @@ from analysis import published
 from analysis.database import TableError
 from analysis.gaps import summarize
 from analysis.pairs import arm_rows, final_rows, pair
-from analysis.tables import cell, gap_table, thesis_form, thesis_table, to_latex, to_markdown, to_records, to_text
+from analysis.tables import cell, gap_table, span, thesis_form, thesis_table, to_latex, to_markdown, to_records, to_text
+from trainables.records import Column, Columns
 
 
 def test_the_thesis_form_has_train_test_and_their_ratio(mixed):
@@ -266,3 +268,9 @@ def test_records_are_what_json_can_hold(mixed):
     two_levels = to_records(thesis_table(final_rows(mixed, "trial0")))
     assert two_levels[1]["Accuracy Test"] == 0.9
     assert to_records(summary.iloc[:0]) == []
+
+
+def test_both_ends_of_a_span_have_the_unit_of_a_metric_of_ones_own():
+    columns = Columns((Column("test_ece", "float", "fraction", "", -1),))
+    assert span("test_ece", 0.01, 0.02, columns) == "+1.00 to +2.00 pp"
+    assert span("test_ece", 0.01, math.inf, columns).startswith("+1.00 pp to ")
