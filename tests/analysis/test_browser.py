@@ -275,7 +275,7 @@ def test_the_keyboard_finds_its_way(browser, report):
         assert skip.evaluate("(element) => element === document.activeElement")
         assert skip.bounding_box()["x"] >= 0
         links = page.locator("nav a")
-        assert links.count() == 9 + 5
+        assert links.count() == 9 + 6
         links.nth(2).click()
         assert page.url.endswith("#controls")
         assert page.locator("section#controls").bounding_box()["y"] < SCREEN[1]
