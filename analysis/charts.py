@@ -33,6 +33,8 @@ ROOM = {"padding": 22, "nice": False}
 """Pixels beside the values of an axis, for what is written on them."""
 ONCE: Spec = {"values": [{}]}
 """Data of a mark that is drawn once, and not for each row."""
+DIGITS = 7
+"""Significant digits of the numbers that charts are drawn from."""
 
 
 CONFIG: Spec = {
@@ -60,9 +62,13 @@ CONFIG: Spec = {
 """What all charts have in common."""
 
 
+DASHES = {"line": [1, 0], "dash": [6, 3], "dots": [2, 2], "dashdot": [8, 3, 2, 3]}
+"""How lines are broken."""
+
+
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: ``shape`` is dot, cross, diamond, tick, field (a square), interval, line, dash or dots."""
+    """An entry of a legend: ``shape`` is dot, cross, diamond, tick, field (a square), interval or of ``DASHES``."""
 
     name: str
     color: str
@@ -161,6 +167,20 @@ def slug(*parts: str) -> str:
 def field(name: str) -> str:
     """A column's ``name`` as Vega-Lite reads it: dots and brackets in it are no paths."""
     return re.sub(r"([.\[\]'\"\\])", r"\\\1", name)
+
+
+def columnar(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """The columns of ``frame`` as lists that JSON knows: numbers with 7 digits, nothing where there is no number."""
+    return {str(name): _listed(values) for name, values in frame.items()}
+
+
+def _listed(values: pd.Series[Any]) -> list[Any]:
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_integer_dtype(values):
+        return [None if pd.isna(value) else value for value in values.tolist()]
+    if pd.api.types.is_numeric_dtype(values):
+        numbers = values.to_numpy(dtype="float64", na_value=np.nan)
+        return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in numbers]
+    return [None if pd.isna(value) else str(value) for value in values]
 
 
 def scale(metric: str) -> tuple[float, str]:

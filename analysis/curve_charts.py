@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from analysis.charts import BASELINE, OTHERS, TREATMENT, Axis, Chart, Key, Spec, field, slug
-from analysis.curves import PANELS
-from analysis.figures import AXES as ALONG
-from analysis.figures import HEADINGS
-from analysis.figures import SAME_SCALE as SHARED
+from analysis.charts import BASELINE, DASHES, OTHERS, TREATMENT, Axis, Chart, Key, Spec, field, slug
+from analysis.curves import AXES as ALONG
+from analysis.curves import HEADINGS, PANELS, evenly, own_panels
+from analysis.curves import SAME_SCALE as SHARED
 from analysis.gaps import title
-from analysis.load import Study
-from analysis.pairs import arms
 from trainables.records import BUILT_IN, CLOCKS, Columns
 
-DASHES = {"line": [1, 0], "dash": [6, 3], "dots": [2, 2]}
-"""Shapes of a line's :class:`analysis.charts.Key`."""
-
 SIDE_KEYS = {"baseline": (BASELINE, "dash"), "treatment": (TREATMENT, "line")}
-LOOKS = (*SIDE_KEYS.values(), *((color, "dots") for color in OTHERS))
-"""Colours and shapes of arms: baseline, treatment, the others."""
-
-MOST_EPOCHS = 100
-"""Epochs of a comparison that are drawn at most."""
+LOOKS = tuple(
+    dict.fromkeys(
+        [
+            *SIDE_KEYS.values(),
+            *product((*OTHERS, TREATMENT), ("dots",)),
+            *product((*OTHERS, TREATMENT), ("dashdot", "dash")),
+        ]
+    )
+)
+"""Colours and shapes of arms: baseline, treatment, the others. No two are alike."""
 
 MOST_MOMENTS = 200
 """Steps that a curve of shares is drawn with at most."""
 
 
-def evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most ``most`` of the rows, at even distances, the first and the last among them."""
-    return rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)]
+def looks(arms: Sequence[str]) -> list[Key]:
+    """Each arm's colour and shape, baseline first, treatment second; of too many arms the first ones."""
+    return [Key(arm, *look) for arm, look in zip(arms, LOOKS, strict=False)]
 
 
 def lines_chart(
@@ -49,10 +50,11 @@ def lines_chart(
     band: bool = False,
     step: bool = False,
 ) -> Chart | None:
-    """A line for each kind; None where there is nothing to draw.
+    """A line for each kind, or a dot where it is one point; None where there is nothing to draw.
 
     Args:
-        frame: the columns of both axes and ``series``; with ``band`` also ``low`` and ``high``, what it spans.
+        frame: the columns of both axes and ``series``; with ``band`` also ``low`` and ``high``, what it spans. Rows of
+            other kinds are not drawn, and lines go on over a row without ``x``.
         id: of the chart.
         title: its heading.
         about: the description.
@@ -87,7 +89,14 @@ def lines_chart(
             "encoding": {"y": up, "color": color, "opacity": shown, "tooltip": tooltip},
         },
     ]
-    spec = {"height": 190, "encoding": {"x": across}, "layer": layers}
+    drawn_rows = frame[frame[series].isin(names) & frame[[x.field, y.field]].notna().all(axis=1)]
+    if (alone := drawn_rows.groupby(series).size() == 1).any():
+        single = [{"filter": {"field": field(series), "oneOf": [*alone.index[alone]]}}]
+        dot = {"type": "point", "filled": True, "size": 45, "opacity": 1}
+        layers.append({"transform": single, "mark": dot, "encoding": {"y": up, "color": color}})
+    known: list[Spec] = [{"filter": {"field": field(series), "oneOf": names}}]
+    known.append({"filter": {"field": field(x.field), "valid": True}})
+    spec = {"height": 190, "transform": known, "encoding": {"x": across}, "layer": layers}
     return Chart(id, title, about, frame, spec, tuple(kinds))
 
 
@@ -115,46 +124,34 @@ def best_of_n_chart(curves: pd.DataFrame, place: int) -> Chart | None:
     return lines_chart(data, f"best-of-n-{place}", cell, about, x, y, "arm", kinds)
 
 
-def panel_rows(study: Study, trial_id: str) -> pd.DataFrame:
-    """The epochs of every arm of a trial, at even distances where there are many: ``arm``, the clocks, and the metrics.
-
-    Raises:
-        TableError: the study has no such trial.
-    """
-    names = arms(study, trial_id)
-    rows = study.epochs[study.epochs["trial_id"] == trial_id]
-    kept = evenly(rows[["epoch"]].drop_duplicates().sort_values("epoch"), MOST_EPOCHS)["epoch"]
-    columns = list(dict.fromkeys(["arm", *CLOCKS.values(), *PANELS, *own_panels(study.columns)]))
-    rows = rows.loc[rows["epoch"].isin(kept) & rows["arm"].isin(names), columns]
-    return rows.astype(dict.fromkeys(columns[1:], "float64")).reset_index(drop=True)
-
-
-def own_panels(columns: Columns) -> list[str]:
-    """The study's own metrics that a comparison has panels of: those on the training and test set."""
-    return [column.name for column in columns.own if not column.name.startswith("validation_")]
-
-
 def panel_charts(
-    rows: pd.DataFrame, names: Sequence[str], clock: str, prefix: str, columns: Columns = BUILT_IN
-) -> list[Chart]:
+    rows: pd.DataFrame, kinds: Sequence[Key], clock: str, prefix: str, columns: Columns = BUILT_IN
+) -> dict[str, Chart | None]:
     """The nine panels of one comparison (section 4.3), as far as they were recorded: all arms along ``clock``.
 
-    Panels of the study's own metrics follow.
-
-    Train and test of one metric share their scale. Against seconds, the last panel has the epochs passed.
+    Panels of the study's own metrics follow. Train and test of one metric share their scale. Against seconds, the last
+    panel has the epochs passed.
 
     Args:
-        rows: of :func:`panel_rows`.
-        names: its arms, baseline first, treatment second.
+        rows: of :func:`analysis.curves.panel_rows`.
+        kinds: names, colours and shapes of its arms.
         clock: a word of ``records.CLOCKS``.
         prefix: the first part of their ids.
         columns: what the study's metrics are.
+
+    Returns:
+        For the heading of each metric its chart, or None where nothing was recorded.
+
+    Raises:
+        ValueError: ``clock`` is no word of ``records.CLOCKS``.
     """
-    kinds = [Key(name, *look) for name, look in zip(names, LOOKS, strict=False)]
-    x = Axis(CLOCKS[clock], ALONG[clock], "~s")
+    if clock not in CLOCKS:
+        raise ValueError(f"clock {clock!r} is unknown; use one of {', '.join(CLOCKS)}")
+    names = [kind.name for kind in kinds]
+    x = Axis(CLOCKS[clock], ALONG[clock], "~s", whole=clock == "epochs")
     pairs = [[PANELS[place] for place in shared] for shared in SHARED]
     ends = {metric: _ends(rows[pair]) for pair in pairs for metric in pair}
-    charts = []
+    charts: dict[str, Chart | None] = {}
     for metric in (*PANELS, *own_panels(columns)):
         metric = "epoch" if metric == x.field else metric
         unit = columns.unit(metric)
@@ -166,17 +163,8 @@ def panel_charts(
         said = ", ".join(f"{name} {last[name]:.4g}" for name in names if name in last)
         heading += f" ({unit})" if unit else ""
         about = f"{heading} along {ALONG[clock]}; at the end: {said}."
-        chart = lines_chart(
-            rows,
-            slug(prefix, clock, metric),
-            heading,
-            about,
-            x,
-            Axis(metric, "", log=log, domain=domain),
-            "arm",
-            kinds,
-        )
-        charts += [chart] if chart else []
+        y = Axis(metric, "", log=log, domain=domain)
+        charts[heading] = lines_chart(rows, slug(prefix, clock, metric), heading, about, x, y, "arm", kinds)
     return charts
 
 
@@ -238,3 +226,38 @@ def behaviour_chart(
     band = bool(np.isfinite(data["low"].to_numpy(dtype="float64")).any())
     name = slug("behaviour" if along == "epoch" else "updates", quantity)
     return lines_chart(data, name, heading, about, x, y, "arm", kinds, band=band)
+
+
+def budget_chart(rows: pd.DataFrame, problem: str, clock: str) -> Chart | None:
+    """The test accuracy of every arm along what it has spent, with intervals where there are any.
+
+    Args:
+        rows: of :func:`analysis.budgets.accuracy_by_budget`, of one problem and clock.
+        problem: that problem, in words.
+        clock: the word of the clock.
+    """
+    arms = list(dict.fromkeys(rows["arm"]))
+    kinds = looks(arms)
+    shown = rows[rows["arm"].isin([kind.name for kind in kinds])]
+    percents = 100 * shown[["median", "low", "high"]].astype("float64")
+    data = shown[["arm", "spent", "n"]].join(percents).reset_index(drop=True)
+    ends = (float(data["spent"].min()), float(data["spent"].max()))
+    x = Axis("spent", ALONG[clock], "~s", log=True, domain=ends if ends[0] < ends[1] else None)
+    y = Axis("median", "test accuracy (%)")
+    most = shown[shown["budget"] == shown["budget"].max()]
+    said = ", ".join(f"{row.arm} {row.median:.1%}" for row in most.itertuples())
+    about = f"Test accuracy along {ALONG[clock]}, medians over seeds; with the largest budget: {said}."
+    name = slug("budget", clock, problem) if problem else slug("budget", clock)
+    band = bool(np.isfinite(percents["low"].to_numpy()).any())
+    chart = lines_chart(data, name, problem or "Test accuracy", about, x, y, "arm", kinds, band=band)
+    if chart is None:
+        return None
+    colors = {"domain": [kind.name for kind in kinds], "range": [kind.color for kind in kinds]}
+    color = {"field": "arm", "type": "nominal", "legend": None, "scale": colors}
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+        "encoding": {"y": y.channel(), "color": color},
+    }
+    note = f"The first {len(kinds)} of {len(arms)} arms are drawn." if len(kinds) < len(arms) else ""
+    spec = chart.spec | {"height": 260, "layer": [*chart.spec["layer"], points]}
+    return replace(chart, spec=spec, note=note)

@@ -1,23 +1,20 @@
-"""What the figures show, as numbers: the nine panels, variations of one setting, batch accumulation, and all gaps."""
+"""What figures of training show, as numbers: the nine panels, variations of one setting, and batch accumulation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.behaviour import QUANTITIES, over_time
 from analysis.database import TableError
-from analysis.gaps import bins, label, settings
+from analysis.gaps import label, settings
 from analysis.load import Study
 from analysis.outcomes import SIDES
 from analysis.pairs import arms
-from trainables.records import BY_NAME, CLOCKS
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from trainables.records import CLOCKS, Columns
 
 PANELS = (
     *("train_accuracy", "test_accuracy", "train_worst_loss"),
@@ -26,42 +23,26 @@ PANELS = (
 )
 """Three rows of three, train left of test, or above it. Against seconds, the last has the epochs passed."""
 
+MOST_EPOCHS = 100
+"""Epochs of a comparison that are drawn at most."""
+
 MOST_VALUES = 6
 """So many values of a setting are drawn at most: as many as there are colours."""
 
-
-@dataclass(frozen=True)
-class Curve:
-    """One arm of one comparison, in order of epochs.
-
-    Attributes:
-        arm: its name.
-        setting: the value of the setting that varies; empty where none does.
-        x: what was spent on the clock, without missing values.
-        y: the metric.
-    """
-
-    arm: str
-    setting: str
-    x: Array
-    y: Array
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of the nine.
-
-    Attributes:
-        metric: the column drawn.
-        unit: its unit.
-        log: whether the axis is logarithmic: losses, where all values are positive.
-        curves: the same arms and settings in all nine.
-    """
-
-    metric: str
-    unit: str
-    log: bool
-    curves: tuple[Curve, ...]
+SAME_SCALE = ((0, 1), (3, 4), (6, 7), (2, 5))
+"""Panels of the same metric on train and test, to be read against each other."""
+AXES = {
+    "epochs": "epoch",
+    "passes": "passes over the data",
+    "steps": "updates",
+    "samples": "samples trained on",
+    "compute": "compute (forward-equivalents)",
+    "seconds": "time for probing and updates (s)",
+    "reference_seconds": "reference seconds (s)",
+}
+"""What stands below a panel, by clock."""
+HEADINGS = {"cumulative_seconds": "time for probing and updates", "epoch": "passes over the data"}
+"""Of the panels that are not metrics by name."""
 
 
 @dataclass(frozen=True)
@@ -73,51 +54,47 @@ class Variations:
         trial_ids: the comparisons, in order of the key's values.
         values: how many values could have been drawn; more than there are comparisons where these were too many.
         alike: the other settings that vary in the study, and their values in these comparisons.
-        panels: the nine, with the baseline and the treatment of each comparison.
+        curves: for each curve the value of the key and the arm, or the side where the comparisons name other arms.
+        rows: of :func:`panel_rows`, with the name of the curve as ``arm``.
     """
 
     key: str
     trial_ids: tuple[str, ...]
     values: int
     alike: str
-    panels: tuple[Panel, ...]
+    curves: Mapping[str, tuple[str, str]]
+    rows: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Band:
-    """A quantity of one arm over its epochs: median and quartiles, of comparisons or of updates.
-
-    ``low`` and ``high`` equal ``median`` where there is one value to an epoch.
-    """
-
-    arm: str
-    epoch: Array
-    low: Array
-    median: Array
-    high: Array
-
-
-@dataclass(frozen=True)
-class Strip:
-    """The gaps of one group of comparisons, in ascending order, and which of their baselines had learned."""
-
-    label: str
-    gaps: Array
-    learned: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def panels(study: Study, trial_id: str, clock: str = "epochs") -> tuple[Panel, ...]:
-    """The nine panels of one comparison (section 4.3): all arms, baseline first, against a word of ``records.CLOCKS``.
+def panel_rows(study: Study, trial_id: str) -> pd.DataFrame:
+    """The epochs of every arm of a trial, at even distances where there are many: ``arm``, the clocks, and the metrics.
 
     Raises:
         TableError: the study has no such trial.
-        ValueError: the clock is unknown.
     """
-    rows = study.epochs[study.epochs["trial_id"] == trial_id]
-    return _panels([(name, "", rows[rows["arm"] == name]) for name in arms(study, trial_id)], clock)
+    names = arms(study, trial_id)
+    rows = study.epochs[(study.epochs["trial_id"] == trial_id) & study.epochs["arm"].isin(names)]
+    return _drawn(rows, study.columns)
 
 
-def variations(study: Study, frame: pd.DataFrame, key: str, clock: str = "epochs") -> Variations:
+def own_panels(columns: Columns) -> list[str]:
+    """The study's own metrics that a comparison has panels of: those on the training and test set."""
+    return [column.name for column in columns.own if not column.name.startswith("validation_")]
+
+
+def evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most ``most`` of the rows, at even distances, the first and the last among them."""
+    return rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)]
+
+
+def _drawn(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Of a comparison's epochs those that are drawn, and of their columns what panels show."""
+    kept = evenly(rows[["epoch"]].drop_duplicates().sort_values("epoch"), MOST_EPOCHS)["epoch"]
+    names = list(dict.fromkeys(["arm", *CLOCKS.values(), *PANELS, *own_panels(columns)]))
+    return rows.loc[rows["epoch"].isin(kept), names].astype(dict.fromkeys(names[1:], "float64")).reset_index(drop=True)
+
+
+def variations(study: Study, frame: pd.DataFrame, key: str) -> Variations:
     """The largest set of comparisons that differ in ``key`` alone, such as the batch size (Figure 4.7).
 
     Seeds agree too. Of sets of equal size, and of comparisons with the same value, the earliest counts; of more than
@@ -127,11 +104,9 @@ def variations(study: Study, frame: pd.DataFrame, key: str, clock: str = "epochs
         study: its epochs are drawn.
         frame: pairs of the same study.
         key: a configuration key.
-        clock: a word of ``records.CLOCKS``.
 
     Raises:
         TableError: the comparisons have no such key.
-        ValueError: the clock is unknown.
     """
     if key not in frame:
         raise TableError(f"no comparison has the key {key!r}; those that vary: {', '.join(settings(frame)) or 'none'}")
@@ -148,50 +123,29 @@ def variations(study: Study, frame: pd.DataFrame, key: str, clock: str = "epochs
     drawn = chosen.iloc[taken].to_dict("records")
     one_name = {side: chosen[side].nunique() == 1 for side in SIDES}
     rows = study.epochs[study.epochs["trial_id"].isin(chosen["trial_id"].iloc[taken])]
-    parts = [
-        (
-            str(trial[side]) if one_name[side] else side,
-            label(trial[key]),
-            rows[(rows["trial_id"] == trial["trial_id"]) & (rows["arm"] == trial[side])],
-        )
-        for trial in drawn
-        for side in SIDES
-    ]
+    curves, parts = {}, [_drawn(rows.iloc[:0], study.columns)]
+    for trial in drawn:
+        for side in SIDES:
+            setting, name = label(trial[key]), str(trial[side]) if one_name[side] else side
+            curves[f"{setting}, {name}"] = (setting, name)
+            of_arm = rows[(rows["trial_id"] == trial["trial_id"]) & (rows["arm"] == trial[side])]
+            parts.append(_drawn(of_arm.assign(arm=f"{setting}, {name}"), study.columns))
     alike = ", ".join(f"{other} {label(drawn[0][other])}" for other in others) if drawn else ""
-    return Variations(key, tuple(str(trial["trial_id"]) for trial in drawn), len(chosen), alike, _panels(parts, clock))
+    ids = tuple(str(trial["trial_id"]) for trial in drawn)
+    return Variations(key, ids, len(chosen), alike, curves, pd.concat(parts, ignore_index=True))
 
 
-def _panels(parts: Sequence[tuple[str, str, pd.DataFrame]], clock: str) -> tuple[Panel, ...]:
-    """The nine panels of arms: the name, the setting and the epoch rows of each."""
-    if clock not in CLOCKS:
-        raise ValueError(f"clock {clock!r} is unknown; use one of {', '.join(CLOCKS)}")
-    spent = CLOCKS[clock]
-    parts = [(arm, setting, rows[rows[spent].notna()].sort_values("epoch")) for arm, setting, rows in parts]
-    made = []
-    for metric in PANELS:
-        if metric == spent:
-            metric = "epoch"
-        curves = tuple(
-            Curve(arm, setting, _numbers(rows[spent]), _numbers(rows[metric])) for arm, setting, rows in parts
-        )
-        values = np.concatenate([np.empty(0), *(curve.y for curve in curves)])
-        finite = values[np.isfinite(values)]
-        log = metric.endswith("_loss") and finite.size > 0 and bool((finite > 0).all())
-        made.append(Panel(metric, BY_NAME[metric].unit, log, curves))
-    return tuple(made)
-
-
-def _numbers(values: pd.Series[Any]) -> Array:
-    return values.to_numpy("float64", na_value=np.nan)
-
-
-def accumulation(study: Study, trial_id: str | None = None) -> dict[str, tuple[Band, ...]]:
+def accumulation(study: Study, trial_id: str | None = None) -> pd.DataFrame:
     """For each of ``QUANTITIES``, the arms that probe over their epochs, treatments first: Figure 6 of the appendix.
 
     Args:
         study: its tables.
         trial_id: one comparison instead of all: where its updates were traced, the quartiles are of the updates of an
             epoch, and an epoch without an update has none.
+
+    Returns:
+        ``arm``, ``epoch``, ``quantity``, ``low``, ``median`` and ``high``; the last three are equal where there is one
+        value to an epoch.
     """
     if trial_id is not None:
         tables = (study.trials, study.epochs, study.steps)
@@ -199,17 +153,11 @@ def accumulation(study: Study, trial_id: str | None = None) -> dict[str, tuple[B
         study = replace(study, trials=trials, epochs=epochs, steps=steps)
     traced = trial_id is not None and len(study.steps) > 0
     table = _of_updates(study.steps) if traced else over_time(study)
-    table = table.sort_values("epoch", kind="stable")
+    table = table[table["quantity"].isin(QUANTITIES)]
     treatments = set(study.trials["treatment"]) if "treatment" in study.trials else set()
-    names = sorted(set(table["arm"]), key=lambda name: (name not in treatments, name))
-    columns = ("epoch", "low", "median", "high")
-    made = {}
-    for quantity in QUANTITIES:
-        rows = table[table["quantity"] == quantity]
-        made[quantity] = tuple(
-            Band(str(name), *(_numbers(rows.loc[rows["arm"] == name, column]) for column in columns)) for name in names
-        )
-    return made
+    ordered = table.assign(other=~table["arm"].isin(treatments)).sort_values(["other", "arm", "epoch"], kind="stable")
+    columns = ["arm", "epoch", "quantity", "low", "median", "high"]
+    return ordered[columns].reset_index(drop=True)
 
 
 def _of_updates(steps: pd.DataFrame) -> pd.DataFrame:
@@ -224,14 +172,3 @@ def _of_updates(steps: pd.DataFrame) -> pd.DataFrame:
     by_epoch = long.dropna().groupby(["arm", "epoch", "quantity"])["value"]
     quartiles = {"low": 0.25, "median": 0.5, "high": 0.75}
     return pd.DataFrame({name: by_epoch.quantile(share) for name, share in quartiles.items()}).reset_index()
-
-
-def strips(frame: pd.DataFrame, metric: str, by: str | None = None) -> tuple[Strip, ...]:
-    """The finite gaps of ``metric`` in a frame of pairs, for each group of ``by`` (all together without one)."""
-    frame = frame[np.isfinite(frame[f"gap/{metric}"])].sort_values(f"gap/{metric}", kind="stable")
-    groups = [("all", frame)] if by is None else list(frame.groupby(bins(frame[by]), observed=True, sort=True))
-    return tuple(
-        Strip(str(name), group[f"gap/{metric}"].to_numpy(), group["baseline_learned"].to_numpy(dtype=bool))
-        for name, group in groups
-        if len(group)
-    )

@@ -1,98 +1,127 @@
-"""What all figures share: colours and dashes, what a panel wears, the legend, and how they are saved.
+"""A figure for print: charts of the report side by side on white, with a heading and one legend, as PNG and PDF.
 
-Colours are told apart by people with colour-blindness, and arms are told apart by their dashes too.
+Charts are drawn by the Vega-Lite that draws them on the page, so that there is one picture of each thing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from textwrap import fill
-from typing import Literal
+from textwrap import wrap
+from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
+import vl_convert
 
+from analysis.charts import CONFIG, DASHES, ONCE, SOFT, TEXT, Chart, Key, Spec, columnar
+from analysis.gap_charts import MARKS
 from analysis.writing import replacing
 
-Dash = Literal["-", "--", "-.", ":"]
-Style = tuple[str, Dash]
-"""A colour and a dash."""
+WIDTH = 900
+"""Of a figure, in pixels of CSS; axes and their labels come on top."""
+SCALE = 2.0
+"""Pixels of the PNG to a pixel of CSS."""
+LETTER = 6.6
+"""About how wide a letter of the legend is, in pixels."""
+SAMPLE = 26
+"""How wide the line of an entry of the legend is."""
+EMPTY = 190
+"""How high a chart without data is."""
+LINE = 20
+"""How high a line of the legend is."""
 
-NEUTRAL = "#6b6b6b"
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, told apart by people with colour-blindness."""
-DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
-MARKERS: Mapping[Dash, str] = dict(zip(DASHES, "os^D", strict=True))
-"""Of points that no line joins."""
-LEGEND_WIDTH = 110
-"""Characters side by side in a legend; entries that do not fit take further lines."""
-
-DPI = 130
-
-
-class PlainLogFormatter(LogFormatter):
-    """Labels the same ticks of a logarithmic axis as its parent, as plain numbers."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """The label of the tick at ``x``; empty where there is none."""
-        return f"{x:g}" if super().__call__(x, pos) else ""
+# One font, of one weight: a PDF with several has them in an order that differs from run to run.
+PRINT: Spec = {"background": "white", "padding": 12, "font": "Liberation Sans, sans-serif"}
+"""What a figure on paper has otherwise than a chart on the page."""
 
 
-def short(value: float) -> str:
-    """A number in a few characters, so that those of an axis stand apart: 250k, 1.5M."""
-    unit, letter = next(((unit, letter) for unit, letter in ((1e9, "G"), (1e6, "M")) if value >= unit), (1e3, "k"))
-    return f"{value / unit:g}{letter}" if value >= 1e4 else f"{value:g}"
+def save(
+    charts: Mapping[str, Chart | None], entries: Sequence[Key], heading: str, path: Path, columns: int = 3
+) -> Path:
+    """Draw ``charts`` to the PNG ``path`` and, under the same name, as PDF with text that can be searched.
 
+    The same charts give the same bytes.
 
-def dress(axis: Axes, heading: str, below: str, drawn: bool) -> None:
-    """What every panel has: a heading, a grid, and a word where there is nothing to see."""
-    axis.set_title(heading, fontsize=11)
-    axis.set_xlabel(below)
-    axis.grid(alpha=0.3, linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
-    if not drawn:
-        axis.grid(False)
-        axis.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
-        axis.text(0.5, 0.5, "not recorded", transform=axis.transAxes, ha="center", va="center", color=NEUTRAL)
+    Args:
+        charts: by their headings, in rows of ``columns``; None where there are no data.
+        entries: of the legend below all.
+        heading: of the whole figure, of any length.
+        path: whose folder is there.
+        columns: charts side by side.
 
-
-def style(place: int) -> Style:
-    """Of an arm by its place: the first neutral, the others in colour; no two of the first twelve are alike."""
-    color = NEUTRAL if place == 0 else PALETTE[(place - 1) % len(PALETTE)]
-    return color, DASHES[place % len(DASHES)]
-
-
-def entry(name: str, style: Style) -> Line2D:
-    """An entry of a legend."""
-    color, dash = style
-    return Line2D([], [], linestyle=dash, color=color, linewidth=1.8, label=name)
-
-
-def legend(figure: Figure, entries: Sequence[Line2D]) -> None:
-    """Put the legend below all panels, where it covers nothing."""
-    names = [str(entry.get_label()) for entry in entries]
-    most = max(LEGEND_WIDTH // (max(map(len, names), default=0) + 6), 1)
-    lines = max(-(-len(names) // most), 1)
-    figure.legend(
-        entries, names, loc="outside lower center", ncols=max(-(-len(names) // lines), 1), frameon=False, fontsize=11
-    )
-
-
-def head(figure: Figure, heading: str) -> None:
-    """Write the heading of the whole figure, on as many lines as it takes."""
-    figure.suptitle(fill(heading, 105).replace("$", r"\$"), fontsize=12)  # a dollar would start a formula
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Save as PNG and, under the same name, as PDF with text that can be searched; the same figure, the same bytes."""
-    path = Path(path)
-    with rc_context({"pdf.fonttype": 42}):
-        for format, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
-            with replacing(path.with_suffix(f".{format}")) as partial:
-                figure.savefig(partial, dpi=DPI, format=format, metadata=metadata)
-            figure.set_layout_engine("none")  # it stays as it was made, and takes long to make
+    Raises:
+        OSError: the file cannot be written.
+    """
+    wide = (WIDTH - 60 * (columns - 1)) // columns
+    above = {"text": wrap(heading, 120) or [""], "anchor": "start", "offset": 14}
+    spec: Spec = {
+        "title": above | {"fontSize": 15, "fontWeight": "normal"},
+        "vconcat": [{"columns": columns, "concat": [_panel(*chart, wide) for chart in charts.items()]}],
+        "config": _printed(CONFIG) | PRINT | {"concat": {"spacing": 26}},
+    }
+    if entries:
+        spec["vconcat"].append(_legend(entries))
+    svg = vl_convert.vegalite_to_svg(spec)
+    for suffix, drawn in ((".png", vl_convert.svg_to_png(svg, scale=SCALE)), (".pdf", vl_convert.svg_to_pdf(svg))):
+        with replacing(path.with_suffix(suffix)) as partial:
+            partial.write_bytes(drawn)
     return path
+
+
+def _panel(heading: str, chart: Chart | None, width: int) -> Spec:
+    """One chart without what needs a pointer, or a word where there is nothing to see."""
+    title = {"text": heading, "fontSize": 13, "fontWeight": "normal", "anchor": "middle"}
+    if chart is None:
+        mark = {"type": "text", "text": "not recorded", "color": _printed(SOFT), "fontSize": 13}
+        return {"title": title, "width": width, "height": EMPTY, "data": ONCE, "mark": mark}
+    rows = columnar(chart.data)
+    values = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    layers = [_printed(layer) for layer in chart.spec["layer"] if "params" not in layer]
+    return chart.spec | {"layer": layers, "width": width, "title": title, "data": {"values": values}}
+
+
+def _legend(entries: Sequence[Key]) -> Spec:
+    """The entries in columns that are as wide as the longest needs."""
+    wide = SAMPLE + 8 + LETTER * max(len(entry.name) for entry in entries) + 22
+    columns = max(min(int(WIDTH // wide), len(entries)), 1)
+    lines = -(-len(entries) // columns)
+    layers: list[Spec] = []
+    for place, entry in enumerate(entries):
+        x, y = place % columns * wide, place // columns * LINE + LINE / 2
+        text = {"type": "text", "text": entry.name, "align": "left", "color": _printed(TEXT)}
+        layers += [
+            {"mark": mark, "encoding": {"x": {"value": x + left}, "y": {"value": y}} | more}
+            for mark, left, more in (*_symbols(entry, x), (text, SAMPLE + 8, {}))
+        ]
+    view = {"width": WIDTH, "height": LINE * lines, "view": {"stroke": None}}
+    return {"data": ONCE, "layer": layers} | view
+
+
+def _symbols(entry: Key, x: float) -> list[tuple[Spec, float, Spec]]:
+    """The marks of an entry: each with how far right it begins, and its other channels."""
+    color = _printed(entry.color)
+    if entry.shape in DASHES:
+        line = {"type": "rule", "color": color, "strokeWidth": 2, "strokeDash": DASHES[entry.shape]}
+        return [(line, 0, {"x2": {"value": x + SAMPLE}})]
+    if entry.shape in MARKS:
+        return [({"type": "point", "filled": True, "opacity": 1, "color": color} | MARKS[entry.shape], 13, {})]
+    return [({"type": "tick", "orient": "vertical", "thickness": 3, "size": 15, "color": color}, 13, {})]
+
+
+def _printed(value: Any) -> Any:
+    """The specification with colours in place of the page's variables."""
+    if isinstance(value, Mapping):
+        return {key: _printed(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printed(of) for of in value]
+    if isinstance(value, str) and (name := re.fullmatch(r"var\(--([\w-]+)\)", value)):
+        return _colors().get(name[1], value)
+    return value
+
+
+@cache
+def _colors() -> dict[str, str]:
+    """The colours of the page on white."""
+    light = (Path(__file__).parent / "report.css").read_text(encoding="utf-8").partition("}")[0]
+    return dict(re.findall(r"--([\w-]+):\s*(#\w+)", light))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,21 +10,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.charts import CONFIG, Chart, Key
+from analysis.charts import CONFIG, Chart, Key, columnar
 
 ROWS = 1000
 """Rows that a table shows at most."""
 
 LEFT_OUT = "Left out"
 """The heading of a column that says how many trials a row leaves out."""
-
-DIGITS = 7
-"""Significant digits of the numbers that charts are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -210,20 +205,6 @@ def embedded(charts: Iterable[Chart]) -> str:
         specs[chart.id] = {"data": name, "spec": chart.spec}
     text = json.dumps({"config": CONFIG, "data": data, "charts": specs}, ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c")
-
-
-def columnar(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """The columns of ``frame`` as lists that JSON knows: numbers with 7 digits, nothing where there is no number."""
-    return {str(name): _listed(values) for name, values in frame.items()}
-
-
-def _listed(values: pd.Series[Any]) -> list[Any]:
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_integer_dtype(values):
-        return [None if pd.isna(value) else value for value in values.tolist()]
-    if pd.api.types.is_numeric_dtype(values):
-        numbers = values.to_numpy(dtype="float64", na_value=np.nan)
-        return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in numbers]
-    return [None if pd.isna(value) else str(value) for value in values]
 
 
 def _charts(blocks: Iterable[Block]) -> Iterator[Chart]:

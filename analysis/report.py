@@ -13,14 +13,15 @@ import pandas as pd
 from analysis.claims import compare, published_table
 from analysis.confirmation_claims import claims, unconfirmed
 from analysis.confirmations import chosen_by, confirmations, confirmed, is_confirmation, searched_in
-from analysis.curve_charts import panel_charts, panel_rows
+from analysis.curve_charts import looks, panel_charts
+from analysis.curves import panel_rows
 from analysis.database import TableError
 from analysis.figures import caption
 from analysis.findings import HEADLINE, Findings, find, named, told
 from analysis.gaps import amount, chooser, label, settings, summarize, title
 from analysis.load import Study
 from analysis.outcomes import SIDES, counted_by_arm
-from analysis.page import Block, Cell, Grid, Section, Table, Text, capped, choice, noted, plain, render
+from analysis.page import Block, Cell, Section, Table, Text, capped, choice, grid, noted, plain, render
 from analysis.pairs import STUDY, arms, final_rows
 from analysis.published import FOLDER as PUBLISHED
 from analysis.report_arms import controls, tuning
@@ -278,8 +279,9 @@ def _examples(found: Findings, chosen: Mapping[str, tuple[str, str]]) -> list[Se
         name = heading.lower().replace(" ", "-")
         rows, names = panel_rows(study, trial_id), arms(study, trial_id)
         prefix = name.replace("-", "_")
-        panels = [(clock, panel_charts(rows, names, clock, prefix, study.columns)) for clock in found.clocks]
-        drawn = choice("Along", [(clock, [Grid(charts)] if charts else []) for clock, charts in panels])
+        kinds = looks(names)
+        panels = [(clock, panel_charts(rows, kinds, clock, prefix, study.columns)) for clock in found.clocks]
+        drawn = choice("Along", [(clock, grid(*charts.values())) for clock, charts in panels])
         table = _thesis(f"Last epoch of every arm of the {name.replace('-', ' ')}", final_rows(study, trial_id))
         told = f"{caption(study, trial_id)}; {stands(found.frame, trial_id, metric, study.columns)}"
         sections.append(Section(name, f"{heading} by {title(metric)} gap", told, [*drawn, table]))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pandas as pd
 
 from analysis.budgets import budget_table
-from analysis.charts import Axis, Chart, Key, slug
-from analysis.curve_charts import LOOKS, lines_chart
-from analysis.figures import AXES as ALONG
+from analysis.curve_charts import budget_chart
 from analysis.findings import Findings
 from analysis.page import Cell, Section, Table, Text, capped, choice, grid
 
@@ -33,41 +28,6 @@ def budgets(found: Findings) -> Section:
         options.append((problem or clock, grid(budget_chart(group, problem, clock))))
     drawn = options[0][1] if len(options) == 1 else choice("Problem", options)
     return Section("budget", heading, "", [Text(HOW_BUDGETS, note=True), *drawn, _table(rows)])
-
-
-def budget_chart(rows: pd.DataFrame, problem: str, clock: str) -> Chart | None:
-    """The test accuracy of every arm along what it has spent, with intervals where there are any.
-
-    Args:
-        rows: of :func:`analysis.budgets.accuracy_by_budget`, of one problem and clock.
-        problem: that problem, in words.
-        clock: the word of the clock.
-    """
-    arms = list(dict.fromkeys(rows["arm"]))
-    kinds = [Key(arm, *look) for arm, look in zip(arms, LOOKS, strict=False)]
-    shown = rows[rows["arm"].isin([kind.name for kind in kinds])]
-    percents = 100 * shown[["median", "low", "high"]].astype("float64")
-    data = shown[["arm", "spent", "n"]].join(percents).reset_index(drop=True)
-    ends = (float(data["spent"].min()), float(data["spent"].max()))
-    x = Axis("spent", ALONG[clock], "~s", log=True, domain=ends if ends[0] < ends[1] else None)
-    y = Axis("median", "test accuracy (%)")
-    most = shown[shown["budget"] == shown["budget"].max()]
-    said = ", ".join(f"{row.arm} {row.median:.1%}" for row in most.itertuples())
-    about = f"Test accuracy along {ALONG[clock]}, medians over seeds; with the largest budget: {said}."
-    name = slug("budget", clock, problem) if problem else slug("budget", clock)
-    band = bool(np.isfinite(percents["low"].to_numpy()).any())
-    chart = lines_chart(data, name, problem or "Test accuracy", about, x, y, "arm", kinds, band=band)
-    if chart is None:
-        return None
-    colors = {"domain": [kind.name for kind in kinds], "range": [kind.color for kind in kinds]}
-    color = {"field": "arm", "type": "nominal", "legend": None, "scale": colors}
-    points = {
-        "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-        "encoding": {"y": y.channel(), "color": color},
-    }
-    note = f"The first {len(kinds)} of {len(arms)} arms are drawn." if len(kinds) < len(arms) else ""
-    spec = chart.spec | {"height": 260, "layer": [*chart.spec["layer"], points]}
-    return replace(chart, spec=spec, note=note)
 
 
 def _table(rows: pd.DataFrame) -> Table:

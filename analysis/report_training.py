@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.charts import SOFT, Axis, Chart, forest_chart, slug, thinned
 from analysis.curve_charts import reached_chart
+from analysis.curves import AXES as ALONG
 from analysis.database import counted
-from analysis.figures import AXES as ALONG
 from analysis.findings import Findings, percent, times
 from analysis.gap_charts import LEARNED, UNLEARNED, described, scatter_chart
 from analysis.gaps import p_value, settings, title

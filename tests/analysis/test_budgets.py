@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from analysis.answer import answer
 from analysis.budgets import Budget, accuracy_by_budget, budget, budget_table, clocks_of, shared
+from analysis.curve_charts import budget_chart
 from analysis.load import TableError
 from analysis.pairs import pair
-from analysis.report_budget import budget_chart
 from analysis.sources import combine
 from analysis.tables import to_markdown
 from analysis.tuning import cells

@@ -17,12 +17,12 @@ from analysis.curve_charts import (
     MOST_MOMENTS,
     behaviour_chart,
     best_of_n_chart,
-    evenly,
     lines_chart,
+    looks,
     panel_charts,
-    panel_rows,
     reached_chart,
 )
+from analysis.curves import evenly, panel_rows
 from analysis.gap_charts import (
     LEARNED,
     UNLEARNED,
@@ -215,7 +215,7 @@ def test_behaviour_has_a_band_where_there_are_quartiles(study):
 def test_nine_panels_share_scales_of_train_and_test(study):
     rows = panel_rows(study, "trial0")
     names = ["archetype", "filtered", "random"]
-    charts = [check(chart) for chart in panel_charts(rows, names, "epochs", "example")]
+    charts = [check(chart) for chart in panel_charts(rows, looks(names), "epochs", "example").values()]
     assert [chart.id for chart in charts][:2] == ["example-epochs-train_accuracy", "example-epochs-test_accuracy"]
     assert len(charts) == 9
     assert all(chart.data is rows for chart in charts)
@@ -224,7 +224,7 @@ def test_nine_panels_share_scales_of_train_and_test(study):
     assert domains[0] is not None
     last = rows[rows["epoch"] == 4].set_index("arm")["test_accuracy"]
     assert f"at the end: archetype {last['archetype']:.4g}, filtered {last['filtered']:.4g}" in charts[1].alt
-    along_seconds = panel_charts(rows, names, "seconds", "example")
+    along_seconds = [*panel_charts(rows, looks(names), "seconds", "example").values()]
     assert along_seconds[-1].id == "example-seconds-epoch"
     with pytest.raises(TableError, match="no trial 'none'"):
         panel_rows(study, "none")

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,11 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.image import imread
+from PIL import Image
 
-from analysis import figures
-from analysis.curves import MOST_VALUES, PANELS, accumulation, panels, strips, variations
-from analysis.drawing import short
+from analysis import drawing, figures
+from analysis.curve_charts import looks, panel_charts
+from analysis.curves import MOST_VALUES, accumulation, panel_rows, variations
 from analysis.figures import (
     accumulation_figure,
     caption,
@@ -19,62 +20,81 @@ from analysis.figures import (
     variations_figure,
 )
 from analysis.load import DTYPES, TableError
-from analysis.pairs import pair
+from analysis.pairs import arms, pair
 from trainables.records import STEP_COLUMNS
+
+
+def imread(path):
+    """The picture's pixels, from 0 to 1."""
+    return np.asarray(Image.open(path).convert("RGB"), dtype="float64") / 255
+
+
+def nine(loaded, clock="epochs"):
+    """The nine panels of the first trial."""
+    return panel_charts(panel_rows(loaded, "trial0"), looks(arms(loaded, "trial0")), clock, "nine")
+
+
+def drawn(chart, arm):
+    """What a panel draws of an arm: where, and how much."""
+    line = next(layer for layer in chart.spec["layer"] if layer["mark"]["type"] == "line")
+    x, y = chart.spec["encoding"]["x"]["field"], line["encoding"]["y"]["field"]
+    rows = chart.data[(chart.data["arm"] == arm) & chart.data[x].notna()].sort_values(x)
+    return rows[x].tolist(), rows[y].tolist()
 
 
 def test_nine_panels_have_every_arm_against_epochs(trial, study):
     loaded = study(trial(0, {"control": [0.1, 0.3], "filtered": [0.1, 0.6], "archetype": [0.1, 0.5]}))
-    nine = panels(loaded, "trial0")
-    assert [panel.metric for panel in nine] == [
-        *("train_accuracy", "test_accuracy", "train_worst_loss"),
-        *("train_mean_loss", "test_mean_loss", "test_worst_loss"),
-        *("train_q90_loss", "test_q90_loss", "cumulative_seconds"),
+    charts = nine(loaded)
+    assert list(charts) == [
+        *("train accuracy (fraction)", "test accuracy (fraction)", "train worst loss (nats)"),
+        *("train mean loss (nats)", "test mean loss (nats)", "test worst loss (nats)"),
+        *("train q90 loss (nats)", "test q90 loss (nats)", "time for probing and updates (s)"),
     ]
-    assert all([curve.arm for curve in panel.curves] == ["archetype", "filtered", "control"] for panel in nine)
-    filtered = nine[1].curves[1]
-    assert filtered.x.tolist() == [0, 1]
-    assert filtered.y.tolist() == [0.1, 0.6]
-    assert nine[8].curves[0].y.tolist() == [0, 2]
-    assert nine[8].unit == "s"
+    arms_drawn = [[kind.name for kind in chart.legend] for chart in charts.values()]
+    assert arms_drawn == [["archetype", "filtered", "control"]] * 9
+    assert drawn(charts["test accuracy (fraction)"], "filtered") == ([0, 1], [0.1, 0.6])
+    assert drawn(charts["time for probing and updates (s)"], "archetype") == ([0, 1], [0, 2])
 
 
 def test_nine_panels_against_another_clock(trial, study):
     changes = {("filtered", 1): {"cumulative_seconds": None}}
     loaded = study(trial(0, {"archetype": [0.1, 0.5, 0.6], "filtered": [0.1, 0.4, 0.7]}, changes=changes))
-    nine = panels(loaded, "trial0", "seconds")
-    archetype, filtered = nine[1].curves
-    assert archetype.x.tolist() == [0, 2, 4]
-    assert filtered.x.tolist() == [0, 4]
-    assert filtered.y.tolist() == [0.1, 0.7]
-    assert [panel.metric for panel in nine] == [*PANELS[:8], "epoch"]
-    assert nine[8].curves[0].y.tolist() == [0, 1, 2]
-    steps = panels(loaded, "trial0", "steps")
-    assert [curve.x.tolist() for curve in steps[0].curves] == [[0, 10, 20], [0, 5, 10]]
-    assert steps[8].metric == "cumulative_seconds"
+    seconds = nine(loaded, "seconds")
+    assert drawn(seconds["test accuracy (fraction)"], "archetype")[0] == [0, 2, 4]
+    assert drawn(seconds["test accuracy (fraction)"], "filtered") == ([0, 4], [0.1, 0.7])
+    (last,) = [chart for heading, chart in seconds.items() if heading.startswith("passes over the data")]
+    assert drawn(last, "archetype")[1] == [0, 1, 2]
+    steps = nine(loaded, "steps")
+    accuracy = steps["train accuracy (fraction)"]
+    assert [drawn(accuracy, arm)[0] for arm in ("archetype", "filtered")] == [[0, 10, 20], [0, 5, 10]]
+    assert "time for probing and updates (s)" in steps
     with pytest.raises(ValueError, match="clock 'hours' is unknown; use one of epochs, passes, steps"):
-        panels(loaded, "trial0", "hours")
+        nine(loaded, "hours")
 
 
-def test_epochs_are_drawn_in_order(trial, study):
-    loaded = study(trial(0, {"archetype": [0.1, 0.5, 0.6], "filtered": [0.1, 0.4, 0.7]}))
-    shuffled = replace(loaded, epochs=loaded.epochs.iloc[::-1])
-    assert panels(shuffled, "trial0")[1].curves[0].y.tolist() == [0.1, 0.5, 0.6]
+def test_a_metric_that_was_not_recorded_has_no_chart(trial, study, tmp_path):
+    changes = {(arm, epoch): {"test_q90_loss": None} for arm in ("archetype", "filtered") for epoch in (0, 1)}
+    loaded = study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes))
+    assert [heading for heading, chart in nine(loaded).items() if chart is None] == ["test q90 loss (nats)"]
+    assert nine_panels(loaded, "trial0", tmp_path / "nine.png").is_file()
 
 
 @pytest.mark.slow
 def test_the_legend_of_many_arms_stays_within_the_picture(trial, study, tmp_path):
     arms = {f"arm_with_a_long_name_{number}": [0.1, 0.5] for number in range(12)}
     loaded = study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6], **arms}))
-    ink = imread(nine_panels(loaded, "trial0", tmp_path / "nine.png"))[..., :3].min(axis=2) < 0.5
+    ink = imread(nine_panels(loaded, "trial0", tmp_path / "nine.png")).min(axis=2) < 0.5
     assert not ink[:, [0, 1, -2, -1]].any()
+    assert not ink[[0, 1, -2, -1]].any()
 
 
 def test_losses_are_logarithmic_where_they_are_positive(trial, study):
     changes = {("filtered", 1): {"train_mean_loss": 0.0}, ("archetype", 1): {"test_q90_loss": None}}
-    nine = panels(study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes)), "trial0")
-    logarithmic = {panel.metric for panel in nine if panel.log}
-    assert logarithmic == {"train_worst_loss", "test_worst_loss", "test_mean_loss", "train_q90_loss", "test_q90_loss"}
+    charts = nine(study(trial(0, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes)))
+    scales = {heading: chart.spec["layer"][0]["encoding"]["y"]["scale"] for heading, chart in charts.items()}
+    assert {heading for heading, scale in scales.items() if scale.get("type") == "log"} == {
+        *("train worst loss (nats)", "test worst loss (nats)", "train q90 loss (nats)", "test q90 loss (nats)")
+    }  # mean losses share their scale, and one of them is 0
 
 
 def _grid(trial, study, sizes, rates):
@@ -112,11 +132,13 @@ def test_variations_differ_in_one_key_alone(trial, study):
     found = variations(loaded, frame, "batch_size")
     assert found.trial_ids == ("trial3", "trial2", "trial1")
     assert found.alike == "optimizer.lr 0.2, seed 0"
-    assert [(curve.setting, curve.arm) for curve in found.panels[0].curves] == [
+    assert list(found.curves.values()) == [
         (size, arm) for size in ("16", "128", "1024") for arm in ("archetype", "filtered")
     ]
-    assert found.panels[1].curves[1].y.tolist() == [0.1, 0.6]
-    assert variations(loaded, frame, "batch_size", "steps").panels[0].curves[1].x.tolist() == [0, 5]
+    assert list(dict.fromkeys(found.rows["arm"])) == list(found.curves)
+    filtered = found.rows[found.rows["arm"] == "16, filtered"]
+    assert filtered["test_accuracy"].tolist() == [0.1, 0.6]
+    assert filtered["cumulative_steps"].tolist() == [0, 5]
     assert variations(loaded, frame, "optimizer.lr").trial_ids == ("trial0", "trial3")  # the first of two sets of two
     assert len(variations(loaded, frame, "seed").trial_ids) == 1
     with pytest.raises(TableError, match=r"no comparison has the key 'momentum'; those that vary: .*batch_size"):
@@ -128,15 +150,16 @@ def test_of_many_values_a_few_are_taken_the_ends_among_them(trial, study):
     found = variations(loaded, pair(loaded).frame, "batch_size")
     assert found.values == 11
     assert len(found.trial_ids) == MOST_VALUES
-    assert [curve.setting for curve in found.panels[0].curves[::2]] == ["1", "4", "16", "64", "256", "1024"]
+    assert [setting for setting, _ in found.curves.values()][::2] == ["1", "4", "16", "64", "256", "1024"]
 
 
 def test_variations_of_an_arm_are_named_by_their_side(trial, study):
     arms = {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6], "soft": [0.1, 0.7]}
     treatments = enumerate(["soft", "filtered"])
     loaded = study(*(trial(number, arms, config={"treatment": name, "seed": 0}) for number, name in treatments))
-    curves = variations(loaded, pair(loaded).frame, "treatment").panels[1].curves
-    assert [(curve.setting, curve.arm, curve.y[-1]) for curve in curves] == [
+    found = variations(loaded, pair(loaded).frame, "treatment")
+    last = found.rows[found.rows["epoch"] == 1].set_index("arm")["test_accuracy"]
+    assert [(setting, arm, last[name]) for name, (setting, arm) in found.curves.items()] == [
         ("filtered", "archetype", 0.5),
         ("filtered", "treatment", 0.6),
         ("soft", "archetype", 0.5),
@@ -173,7 +196,8 @@ def test_the_order_of_comparisons_does_not_matter(six, order, data):
 def test_variations_of_no_comparison_are_empty(mixed):
     found = variations(mixed, pair(mixed).frame.iloc[:0], "batch_size")
     assert found.trial_ids == ()
-    assert all(panel.curves == () for panel in found.panels)
+    assert found.curves == {}
+    assert found.rows.empty
 
 
 def _probing(trial, number, raw_batches, **others):
@@ -191,17 +215,21 @@ def _probing(trial, number, raw_batches, **others):
     return trial(number, {"archetype": [0.1, 0.5], "filtered": [0.1, 0.6]}, changes=changes, **others)
 
 
+def _of(rows, quantity, column):
+    return rows.loc[rows["quantity"] == quantity, column].tolist()
+
+
 def test_accumulation_has_quartiles_of_comparisons(trial, study):
     loaded = study(*(_probing(trial, number, batches) for number, batches in enumerate([1.0, 2.0, 3.0, 4.0, 9.0])))
     found = accumulation(loaded)
-    assert list(found) == ["raw_batches_per_step", "overflow", "acceptance"]
-    (band,) = found["raw_batches_per_step"]
-    assert band.arm == "filtered"
-    assert [band.epoch.tolist(), band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[1], [2], [3], [4]]
-    assert found["overflow"][0].median.tolist() == [0.25]
-    assert found["acceptance"][0].median.tolist() == [0.4]
-    (band,) = accumulation(loaded, "trial4")["raw_batches_per_step"]
-    assert [band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[9], [9], [9]]
+    assert set(found["quantity"]) == {"raw_batches_per_step", "overflow", "acceptance"}
+    assert set(found["arm"]) == {"filtered"}
+    batches = [_of(found, "raw_batches_per_step", column) for column in ("epoch", "low", "median", "high")]
+    assert batches == [[1], [2], [3], [4]]
+    assert _of(found, "overflow", "median") == [0.25]
+    assert _of(found, "acceptance", "median") == [0.4]
+    one = accumulation(loaded, "trial4")
+    assert [_of(one, "raw_batches_per_step", column) for column in ("low", "median", "high")] == [[9], [9], [9]]
 
 
 def _traced(loaded, updates):
@@ -218,17 +246,16 @@ def _traced(loaded, updates):
 def test_accumulation_of_a_traced_trial_has_quartiles_of_its_updates(trial, study):
     updates = [(1, 1, 10, 10, 0), (1, 2, 20, 10, 5), (1, 3, 30, 10, 10), (3, 8, 80, 4, 1), (3, 0, 0, 0, 0)]
     found = accumulation(_traced(study(_probing(trial, 0, 4.0), _probing(trial, 1, 5.0)), updates), "trial0")
-    (band,) = found["raw_batches_per_step"]
-    assert band.epoch.tolist() == [1, 3]
-    assert [band.low.tolist(), band.median.tolist(), band.high.tolist()] == [[1.5, 8], [2, 8], [2.5, 8]]
-    assert found["overflow"][0].median.tolist() == [0.5, 0.25]
-    assert found["acceptance"][0].high.tolist() == [0.75, 0.05]
+    batches = [_of(found, "raw_batches_per_step", column) for column in ("epoch", "low", "median", "high")]
+    assert batches == [[1, 3], [1.5, 8], [2, 8], [2.5, 8]]
+    assert _of(found, "overflow", "median") == [0.5, 0.25]
+    assert _of(found, "acceptance", "high") == [0.75, 0.05]
 
 
 def test_nothing_accumulates_without_probing(mixed):
-    assert accumulation(mixed) == {"raw_batches_per_step": (), "overflow": (), "acceptance": ()}
-    assert accumulation(mixed, "trial5")["overflow"] == ()
-    assert accumulation(_traced(mixed, [(1, 0, 0, 0, 0)]), "trial0")["acceptance"] == ()
+    assert accumulation(mixed).empty
+    assert accumulation(mixed, "trial5").empty
+    assert accumulation(_traced(mixed, [(1, 0, 0, 0, 0)]), "trial0").empty
 
 
 def test_a_caption_has_settings_and_gap(mixed):
@@ -237,23 +264,12 @@ def test_a_caption_has_settings_and_gap(mixed):
     )
     assert caption(mixed, "trial5") == "Trial 5: optimizer.lr 0.1, seed 5, epochs 10"
     with pytest.raises(TableError, match="no trial 'nine'"):
-        panels(mixed, "nine")
-
-
-def test_strips_are_groups_of_ordered_gaps(mixed):
-    frame = pair(mixed).frame
-    (strip,) = strips(frame, "test_accuracy")
-    assert strip.gaps.tolist() == pytest.approx([-0.05, 0, 0.1])
-    assert strip.learned.tolist() == [True, False, True]
-    assert [(strip.label, len(strip.gaps)) for strip in strips(frame, "test_accuracy", "optimizer.lr")] == [
-        ("0.1", 1),
-        ("0.2", 2),
-    ]
+        panel_rows(mixed, "nine")
 
 
 def _ink(path):
     """The share of a picture that is not white."""
-    return float((imread(path)[..., :3].min(axis=-1) < 0.9).mean())
+    return float((imread(path).min(axis=-1) < 0.9).mean())
 
 
 @pytest.mark.slow
@@ -271,7 +287,6 @@ def test_an_odd_number_of_metrics_and_no_gaps_can_be_drawn(mixed, tmp_path):
     assert _ink(gap_distribution(frame, ["test_accuracy"], tmp_path / "one.png", "optimizer.lr")) > 0.01
     metrics = ["test_accuracy", "test_mean_loss", "test_q90_loss"]
     three = gap_distribution(frame, metrics, tmp_path / "three.png")
-    assert strips(frame.iloc[:0], "test_accuracy") == ()
     none = gap_distribution(frame.iloc[:0], metrics, tmp_path / "none.png")
     assert _ink(three) > _ink(none) > 0
 
@@ -286,7 +301,9 @@ def test_variations_and_accumulation_can_be_drawn_of_something_and_of_nothing(tr
     assert _ink(some) > _ink(none) > 0.01
     batches = accumulation_figure(loaded, tmp_path / "batches.png")
     nothing = accumulation_figure(replace(loaded, epochs=loaded.epochs.iloc[:0]), tmp_path / "nothing.png")
-    assert _ink(batches) > _ink(nothing) > 0.005
+    assert _ink(batches) > 0.005
+    assert _ink(nothing) > 0.005  # it says that nothing was recorded
+    assert imread(batches).shape != imread(nothing).shape or (imread(batches) != imread(nothing)).any()
 
 
 def test_a_study_of_nothing_has_no_figures(mixed, tmp_path):
@@ -297,13 +314,13 @@ def test_a_study_of_nothing_has_no_figures(mixed, tmp_path):
 @pytest.mark.slow
 def test_the_same_data_give_the_same_files(mixed, tmp_path):
     first, again = (nine_panels(mixed, "trial0", tmp_path / name) for name in ("a.png", "b.png"))
-    assert np.array_equal(imread(first), imread(again))
+    assert first.read_bytes() == again.read_bytes()
     assert first.with_suffix(".pdf").read_bytes() == again.with_suffix(".pdf").read_bytes()
 
 
 def test_all_figures_of_a_study_have_readable_names(trial, study, tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(path) or path)  # drawn elsewhere
+    monkeypatch.setattr(figures, "save", lambda charts, entries, heading, path: saved.append(path) or path)
     trials = [_probing(trial, number, 2.0, config={"batch_size": 16 * 2**number, "seed": 0}) for number in range(3)]
     loaded = study(*trials)
     made = thesis_figures(loaded, pair(loaded).frame, tmp_path / "figures", ["trial2", "trial2"])
@@ -323,9 +340,15 @@ def test_all_figures_of_a_study_have_readable_names(trial, study, tmp_path, monk
         thesis_figures(loaded, pair(loaded).frame, tmp_path, ["nine"])
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (0.5, "0.5"), (9000.0, "9000"), (25_000.0, "25k"), (1.5e6, "1.5M"), (2e9, "2G")],
-)
-def test_numbers_of_an_axis_are_short(value, text):
-    assert short(value) == text
+def test_what_was_recorded_is_only_drawn_and_never_read(trial, study, tmp_path, monkeypatch):
+    hostile = "var(--text)"
+    read = []
+    monkeypatch.setattr(drawing.vl_convert, "vegalite_to_svg", lambda spec: read.append(spec) or "<svg/>")
+    monkeypatch.setattr(drawing.vl_convert, "svg_to_png", lambda svg, scale: b"")
+    monkeypatch.setattr(drawing.vl_convert, "svg_to_pdf", lambda svg: b"")
+    trials = [trial(n, {"archetype": [0.1], "filtered": [0.2]}, config={"model.name": hostile}) for n in range(3)]
+    gap_distribution(pair(study(*trials)).frame, ["test_accuracy"], tmp_path / "gaps.png", "model.name")
+    (spec,) = read
+    said = json.dumps(spec["vconcat"][0]["concat"][0]["data"])
+    assert hostile in said
+    assert "var(--" not in json.dumps([spec["config"], spec["vconcat"][1:]])

@@ -4,7 +4,7 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.charts import Chart, Key
+from analysis.charts import Chart, Key, columnar
 from analysis.page import (
     Cell,
     Choice,
@@ -14,7 +14,6 @@ from analysis.page import (
     Text,
     capped,
     choice,
-    columnar,
     embedded,
     grid,
     plain,
