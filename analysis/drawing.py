@@ -20,7 +20,7 @@ from analysis.writing import replacing
 
 WIDTH = 900
 """Of a figure, in pixels of CSS; axes and their labels come on top."""
-SCALE = 2.0
+SCALE = 1.6
 """Pixels of the PNG to a pixel of CSS."""
 LETTER = 6.6
 """About how wide a letter of the legend is, in pixels."""
