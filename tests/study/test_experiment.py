@@ -80,7 +80,7 @@ def test_an_experiment_without_a_smoke_form_says_so(tmp_path: Path) -> None:
 def test_the_cost_counts_the_epochs_of_every_arm_of_every_comparison() -> None:
     experiment = load("mnist_epochwise")
     assert experiment.cost == 3 * 300 * 4
-    assert load("quickstart").cost == 20 * 10 * 3
+    assert load("quickstart").cost == 12 * 10 * 3
 
 
 def test_the_quickstart_compares_the_archetype_with_batchwise_filtering_at_least_16_times() -> None:
