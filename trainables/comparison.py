@@ -57,7 +57,7 @@ class Arm:
     starts alike in all arms; such networks are not recorded as graphs.
 
     Attributes:
-        probed: what the last epoch's probes said.
+        probed: what the probes of the epoch that is being trained said.
         trained: what its updates' own forward passes said.
         missing: the columns of own metrics that have not been finite once; they are recorded without a value.
         suspect: whether the training loss is not finite, be it measured or that of the epoch's own forward passes.
@@ -185,6 +185,15 @@ class Arm:
         assert self.allotment.amount is not None
         return self.allotment.amount * epoch / self.config.epochs
 
+    def _let_go(self) -> None:
+        """Forget what the epoch's passes said.
+
+        Each result is small, but lies in memory that a batch of images was in before: kept until the arm's next epoch,
+        while other arms train, they cost every arm as much memory as its epoch has images.
+        """
+        self.probed.clear()
+        self.trained.clear()
+
     def _cost(self) -> dict[str, int | float]:
         """What the epoch has cost so far, under the names of the epoch table; seconds where there is a reference."""
         spent = self.sampler.spent()
@@ -215,8 +224,7 @@ class Arm:
         self._epoch = max(epoch, 1)
         self._rate, self._factor = self._scheduled(self._epoch - 1, self.config.epochs), 1.0
         optimizers.set_rate(self.optimizer, self._rate)
-        self.probed.clear()
-        self.trained.clear()
+        self._let_go()
         if epoch == 0:
             return
         self.sampler.start_epoch(epoch)
@@ -233,6 +241,7 @@ class Arm:
         self.train(epoch)
         with self.randomness or nullcontext(), self._normalized():  # a layer may draw in evaluation, too
             evaluations = self._evaluations(epoch)
+        self._let_go()
         sums = self._sums(trained=epoch > 0)
         self.totals.update({name: value for name, value in sums.items() if value is not None})
         decided = sums["samples_kept"] + sums["samples_rejected"]

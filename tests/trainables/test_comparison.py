@@ -550,6 +550,13 @@ def test_running_metrics_are_those_of_all_that_was_probed_or_else_trained_on(dat
         assert row["train_accuracy"] == pytest.approx(1 - float(seen.wrong.float().mean()), rel=1e-6)
 
 
+def test_an_arm_keeps_nothing_of_what_its_passes_said_while_others_train(data: Dataset) -> None:
+    comparison = Comparison(trial(), data, CPU)
+    for _ in range(2):
+        comparison.step()
+        assert all(arm.probed == arm.trained == [] for arm in comparison.arms)
+
+
 def test_an_arm_that_saw_nothing_has_no_running_metrics(data: Dataset) -> None:
     arms = {"archetype": {"granularity": "none"}, "filtered": {"selector": "random", "ratio": 0.01}}
     rows, _ = run(trial(arms=arms, evaluate__train="running", batch_size=40), data)
