@@ -168,14 +168,16 @@ def _ratio(frame: pd.DataFrame, column: str) -> float:
 
 
 def reached_by(study: Study, arm: str, metric: str) -> tuple[Values, Values]:
-    """What an arm reaches in a metric in every finished comparison, and its gap to the baseline; NaN of that itself."""
+    """What an arm ends with in a column of its epochs in every finished comparison, and its gap to the baseline.
+
+    The gap is NaN of the baseline itself, and of a column that is neither better nor worse, such as the acceptance.
+    """
     others, baseline = _arms(study, None)
-    side = "treatment"
-    if arm == baseline:
-        arm, side = others[0], "baseline"
-    frame = pair(study, treatment=arm).frame
-    values = frame[f"{side}/{metric}"].to_numpy("float64", na_value=np.nan)
-    gaps = gaps_of(frame, metric) if side == "treatment" else np.full(len(values), np.nan)
+    frame = pair(study, treatment=others[0] if arm == baseline else arm).frame
+    rows = study.epochs[(study.epochs["arm"] == arm) & study.epochs["trial_id"].isin(frame["trial_id"])]
+    values = rows.sort_values("epoch").groupby("trial_id")[metric].last().to_numpy("float64", na_value=np.nan)
+    compared = arm != baseline and f"gap/{metric}" in frame
+    gaps = gaps_of(frame, metric) if compared else np.full(len(values), np.nan)
     return values[~np.isnan(values)], gaps
 
 

@@ -33,7 +33,7 @@ def test_every_claim_is_of_an_arm_and_a_metric_of_a_built_in_experiment():
         assert row["study"] in built_in()
         arms = TrialConfig.from_dotted(experiment(row["study"]).trial).arms
         assert row["arm"] in arms
-        assert row["metric"] == "test_accuracy"
+        assert row["metric"] in ("test_accuracy", "acceptance")
         assert 0 < row["claimed"] < 1
         assert row["source"]
         assert row["differs"]
@@ -49,6 +49,17 @@ def test_measured_values_stand_beside_claimed_ones(study):
     assert found.loc["ordered_sgd", "gap"] == pytest.approx(0.01)
     assert math.isnan(found.loc["archetype", "gap"])
     assert (found["runs"] == 7).all()
+
+
+def test_the_share_of_samples_that_an_arm_keeps_has_no_gap(database, trial, tmp_path):
+    config = {"treatment": "selective_backprop", "arms.selective_backprop.granularity": "batch"}
+    changes = {("selective_backprop", 1): {"acceptance": 0.25}}
+    ends = {"archetype": [0.1, 0.5], "selective_backprop": [0.1, 0.6]}
+    folder = database(tmp_path / "study", [trial(0, ends, config=config, changes=changes)])
+    (folder / "manifest.json").write_text('{"name": "published_selective_backprop"}')
+    (row,) = claims_table(beside_claims(load(folder))).to_dict("records")
+    assert (row["Metric"], row["Claimed"], row["Measured median"]) == ("acceptance", "24.70%", "25.00%")
+    assert row["Gap to the baseline"] == "–"
 
 
 def test_they_are_told_in_words(study):
