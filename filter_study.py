@@ -1,0 +1,249 @@
+"""filter-study from Python: read what studies left behind, and train a comparison in this process.
+
+    >>> import filter_study
+    >>> study = filter_study.load("studies/few")
+    >>> study.gaps(by=["dataset.samples_per_class"])
+    >>> rows = filter_study.compare({"model.name": "LeNet", "epochs": 3})
+
+Reading needs neither torch nor Ray: they are imported when something trains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from analysis import answer, report, sources, tables
+from analysis import league as leagues
+from analysis.database import TableError
+from analysis.gaps import settings
+from analysis.load import Study as Tables
+from analysis.outcomes import SIDES
+from trainables.errors import UserError
+
+__all__ = ["Study", "TableError", "UserError", "compare", "load"]
+__version__ = metadata.version("filter-study")
+
+At = Literal["final", "best"] | int
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A study, or several read as one. Everything is computed from ``tables`` when it is asked for."""
+
+    tables: Tables
+
+    @property
+    def name(self) -> str:
+        """What the study is called."""
+        return self.tables.name
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row per comparison: its status, times and configuration, a column for each dotted key."""
+        return self.tables.trials
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """A row per comparison, arm and epoch. ``docs/tables.md`` has every column."""
+        return self.tables.epochs
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """A row per update; empty unless the experiment had ``trace: true``."""
+        return self.tables.steps
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in the order in which they first occur."""
+        return [str(arm) for arm in self.epochs["arm"].dropna().unique()]
+
+    @property
+    def searched(self) -> list[str]:
+        """The configuration keys that vary between comparisons."""
+        return settings(self.trials)
+
+    def where(self, condition: str) -> Study:
+        """The study with the comparisons alone that match, such as ``"batch_size <= 64 and seed == 0"``.
+
+        Raises:
+            TableError: the condition cannot be understood, or nothing matches it.
+        """
+        return Study(sources.narrow(self.tables, condition))
+
+    def pairs(
+        self, at: At = "final", clock: str = "epochs", against: str | None = None, treatment: str | None = None
+    ) -> pd.DataFrame:
+        """A row per comparison that counts, with both sides and their gap of every metric.
+
+        Columns are the configuration keys, ``baseline/METRIC``, ``treatment/METRIC`` and ``gap/METRIC`` (positive: the
+        treatment is better). A key that a comparison has no value of, such as the momentum of Adam, is missing there;
+        pandas drops such rows from ``groupby`` unless ``dropna=False`` is given, and :meth:`gaps` does not.
+
+        Args:
+            at: ``final``, ``best`` (each arm's own best validation epoch) or the number of an epoch.
+            clock: what both sides have spent alike, such as ``compute``.
+            against: the arm to take for the baseline.
+            treatment: the arm to take for the treatment.
+
+        Raises:
+            TableError: a name is unknown, or things do not go together.
+        """
+        return self._answer((), (), at, clock, against, treatment).pairs.frame
+
+    def gaps(
+        self,
+        metrics: Sequence[str] = (),
+        by: Sequence[str] = (),
+        at: At = "final",
+        clock: str = "epochs",
+        against: str | None = None,
+        treatment: str | None = None,
+    ) -> pd.DataFrame:
+        """Statistics of the gaps, a row for each group and metric: medians with intervals, wins, p.
+
+        Args:
+            metrics: those to compare; none: test accuracy, losses and compute.
+            by: configuration keys to group by.
+            at: as for :meth:`pairs`, and so the others.
+            clock: what both sides have spent alike.
+            against: the arm to take for the baseline.
+            treatment: the arm to take for the treatment.
+
+        Raises:
+            TableError: a name is unknown, or things do not go together.
+        """
+        return self._answer(metrics, by, at, clock, against, treatment).summary
+
+    def verdict(self, metric: str = "test_accuracy", clock: str = "epochs", against: str | None = None) -> list[str]:
+        """What the comparisons allow to say of a metric, a sentence or caveat each.
+
+        Raises:
+            TableError: a name is unknown.
+        """
+        return list(self._answer([metric], (), "final", clock, against, None).verdict)
+
+    def league(
+        self, metric: str = "test_accuracy", clock: str = "epochs", against: str | None = None
+    ) -> pd.DataFrame | None:
+        """All arms by their mean rank, with their gaps to one of them; None where there are fewer than three.
+
+        Raises:
+            TableError: a name is unknown.
+        """
+        found = leagues.league(self.tables, metric, clock, against)
+        return None if found is None else found.rows
+
+    def report(self, to: str | Path | None = None) -> Path:
+        """Write ``report.html`` and its figures; the path of the page.
+
+        Args:
+            to: a folder; none: the study's own.
+
+        Raises:
+            TableError: the folder cannot be written, or there is none of several studies.
+        """
+        if to is None and not self.tables.path.is_dir():
+            raise TableError(f"{self.name} has no folder of its own; give one: report(to=FOLDER)")
+        return report.write(self.tables, Path(to) if to else self.tables.path)
+
+    def _answer(
+        self,
+        metrics: Sequence[str],
+        by: Sequence[str],
+        at: At,
+        clock: str,
+        against: str | None,
+        treatment: str | None,
+    ) -> answer.Answer:
+        return answer.answer(self.tables, metrics, by, str(at), clock, against, treatment)
+
+    def __repr__(self) -> str:
+        counts = self.trials["status"].value_counts()
+        told = ", ".join(f"{number} {status}" for status, number in counts.items())
+        lines = [f"{self.name}: {len(self.trials)} comparisons ({told})" if len(self.trials) else f"{self.name}: empty"]
+        lines.append(f"arms: {', '.join(self.arms) or 'none'}")
+        lines.append(f"searched: {', '.join(self.searched) or 'nothing'}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, and the table of gaps."""
+        heads = "".join(f"<div>{line}</div>" for line in map(_escaped, repr(self).splitlines()))
+        if not all(side in self.trials for side in SIDES):
+            return heads
+        return heads + tables.gap_table(self.gaps(), self.tables.columns).to_html(index=False)
+
+
+def load(*paths: str | Path, where: str | None = None) -> Study:
+    """Read a study; several are taken together. Nothing is written, and a study may still be running.
+
+    Args:
+        paths: folders of studies, exported tables, ``published:thesis`` or ``published:tables``.
+        where: which comparisons to keep; see :meth:`Study.where`.
+
+    Raises:
+        TableError: there is none, something cannot be read, or nothing is left.
+    """
+    if not paths:
+        raise TableError("load needs the folder of a study, such as load('studies/quickstart-20260101-120000')")
+    return Study(sources.read([str(path) for path in paths], where))
+
+
+def compare(
+    config: Mapping[str, Any] | None = None,
+    experiment: str | Path = "quickstart",
+    on_epoch: Callable[[pd.DataFrame], object] | None = None,
+    data_dir: str | Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Train one comparison in this process, without Ray and without a record: an experiment's own settings.
+
+    It takes no signals, so that it works in any thread, in a notebook and beside a Ray that is running. The same
+    settings and number of threads give the same rows, bit for bit on one kind of CPU.
+
+    Args:
+        config: dotted keys and their values, set over the experiment's: ``{"optimizer.lr": 0.1}``.
+        experiment: the name of a built-in one, or a file.
+        on_epoch: is called with the rows of every epoch, one per arm, as they come.
+        data_dir: folder or URI that data sets are read from.
+        device: auto: CUDA where there is one.
+        threads: CPU threads; for the whole process.
+
+    Returns:
+        A row per arm and epoch, as in :attr:`Study.epochs`.
+
+    Raises:
+        UserError: a setting cannot be, data are missing; of several errors all are named.
+    """
+    from study import experiment as experiments
+    from study import preflight
+    from trainables import imports
+    from trainables.comparison import prepare
+    from trainables.config import TrialConfig
+
+    given = dict(config or {}) | {"scheduler.name": "none", "resources.cpu": threads}
+    given |= {"data_dir": str(data_dir)} if data_dir is not None else {}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    settled = experiments.load(str(experiment), overrides).alone()
+    preflight.check_data(settled, device)
+    imports.provide(settled.code)
+    trial = TrialConfig.from_dotted(settled.trial)
+    comparison = prepare(trial, preflight.runtime(settled, device))
+    parts: list[pd.DataFrame] = []
+    while not comparison.done:
+        parts.append(pd.DataFrame(comparison.step()))
+        if on_epoch:
+            on_epoch(parts[-1])
+    rows = [row for part in parts for row in part.to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,114 @@
+"""The public module: what it reads, what it trains, and what it does not import."""
+
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import filter_study
+from trainables.records import REPRODUCIBLE
+
+LANDSCAPE = Path(__file__).parent / "analysis" / "data" / "landscape"
+SMALL = {"dataset.samples_per_class": 20, "epochs": 2, "batch_size": 16}
+CLI = [sys.executable, "-c", "from study.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return filter_study.load(LANDSCAPE)
+
+
+def test_what_is_public_is_there_and_documented():
+    assert all(getattr(filter_study, name).__doc__ for name in filter_study.__all__)
+    assert filter_study.__version__
+
+
+def test_a_study_says_what_it_is(study):
+    lines = repr(study).splitlines()
+    assert lines[0] == "landscape: 48 comparisons (48 finished)"
+    assert lines[1].startswith("arms: archetype, filtered")
+    assert lines[2].startswith("searched: ")
+    assert set(study.searched) <= set(study.trials)
+
+
+def test_a_notebook_shows_the_gaps_and_runs_nothing_that_was_recorded(study):
+    page = study._repr_html_()
+    assert "<table" in page
+    assert "test accuracy" in page
+    hostile = filter_study.Study(study.tables.__class__(**{**vars(study.tables), "name": "<script>alert(1)</script>"}))
+    assert "<script" not in hostile._repr_html_()
+
+
+def test_gaps_are_those_of_the_command_line(study):
+    done = subprocess.run(
+        [*CLI, "gaps", str(LANDSCAPE), "--by", "model.name", "--json"], capture_output=True, text=True, check=True
+    )
+    told = pd.DataFrame(json.loads(done.stdout)["gaps"])
+    ours = study.gaps(by=["model.name"])
+    assert ours["median"].tolist() == pytest.approx(told["median"].tolist())
+    assert ours["model.name"].astype(str).tolist() == told["model.name"].tolist()
+
+
+def test_pairs_have_a_row_per_comparison_and_conditions_narrow_them(study):
+    assert len(study.pairs()) == 48
+    some = study.where("seed == 0") if "seed" in study.trials else study
+    assert 0 < len(some.pairs()) <= 48
+    gaps = study.pairs()["gap/test_accuracy"]
+    sides = study.pairs()["treatment/test_accuracy"] - study.pairs()["baseline/test_accuracy"]
+    assert gaps.tolist() == pytest.approx(sides.tolist())
+    assert study.pairs(at="best")["gap/test_accuracy"].notna().all()
+
+
+def test_names_that_are_unknown_are_told_all_at_once(study):
+    with pytest.raises(filter_study.TableError) as raised:
+        study.gaps(metrics=["accuracy"], by=["learning_rate"], against="nobody")
+    assert all(name in str(raised.value) for name in ("accuracy", "learning_rate", "nobody"))
+    assert issubclass(filter_study.TableError, filter_study.UserError)
+    with pytest.raises(filter_study.TableError, match="load needs the folder of a study"):
+        filter_study.load()
+    with pytest.raises(filter_study.TableError, match="give one: report"):
+        filter_study.load(LANDSCAPE, "published:tables").report()
+
+
+def test_reading_and_reporting_need_neither_torch_nor_ray_and_set_no_variable(tmp_path):
+    program = (
+        "import os, sys; before = dict(os.environ); import filter_study; assert dict(os.environ) == before; "
+        f"study = filter_study.load({str(LANDSCAPE)!r}); study.gaps(); study.verdict(); repr(study); "
+        f"study.report(to={str(tmp_path)!r}); "
+        "assert not {'torch', 'ray', 'wandb', 'typer'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_comparison_trains_in_any_thread_and_tells_its_epochs_as_they_come():
+    seen = []
+    rows = filter_study.compare(SMALL, on_epoch=seen.append)
+    assert rows["epoch"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert set(rows["arm"]) == {"archetype", "filtered", "random"}
+    assert [len(part) for part in seen] == [3, 3, 3]
+    assert pd.concat(seen)["test_accuracy"].tolist() == rows["test_accuracy"].tolist()
+    with ThreadPoolExecutor(1) as other:
+        again = other.submit(filter_study.compare, SMALL).result()
+    same = [name for name in rows if name in REPRODUCIBLE]
+    pd.testing.assert_frame_equal(rows[same], again[same])
+
+
+def test_a_comparison_is_refused_with_all_its_errors_before_it_trains():
+    with pytest.raises(filter_study.UserError) as raised:
+        filter_study.compare({"optimizer.lr": -1, "model.name": "LeNett", "epochs": 0})
+    assert all(key in str(raised.value) for key in ("optimizer.lr", "LeNett", "epochs"))
+
+
+def test_the_readme_s_python_runs_as_it_stands(monkeypatch, capsys):
+    root = Path(__file__).parents[1]
+    (block,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(root)
+    exec(block, {})
+    assert "landscape: 48 comparisons" in capsys.readouterr().out
