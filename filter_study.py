@@ -19,15 +19,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis import answer, report, sources, tables
+from analysis import answer, figures, report, sources, tables
 from analysis import league as leagues
+from analysis.budgets import accuracy_by_budget
 from analysis.database import TableError
+from analysis.drawing import Figure
 from analysis.gaps import settings
 from analysis.load import Study as Tables
 from analysis.outcomes import SIDES
 from trainables.errors import UserError
 
-__all__ = ["Study", "TableError", "UserError", "compare", "load"]
+__all__ = ["Figure", "Study", "TableError", "UserError", "compare", "load"]
 __version__ = metadata.version("filter-study")
 
 At = Literal["final", "best"] | int
@@ -139,6 +141,52 @@ class Study:
         """
         found = leagues.league(self.tables, metric, clock, against)
         return None if found is None else found.rows
+
+    def plot_gaps(
+        self,
+        metrics: Sequence[str] = ("test_accuracy",),
+        by: str | None = None,
+        at: At = "final",
+        clock: str = "epochs",
+        against: str | None = None,
+        treatment: str | None = None,
+    ) -> Figure:
+        """A dot for the gap of each comparison, for each of ``metrics``; the others as for :meth:`gaps`.
+
+        Raises:
+            TableError: a name is unknown, or things do not go together.
+        """
+        keys = [by] if by else []
+        return figures.gap_distribution(
+            self._answer(metrics, keys, at, clock, against, treatment).pairs.frame, metrics, by
+        )
+
+    def plot_comparison(self, number: int, clock: str = "epochs") -> Figure:
+        """The nine panels of a comparison (section 4.3 of the thesis): all arms along a clock.
+
+        Args:
+            number: of the comparison, as in :attr:`trials`.
+            clock: epochs, passes, steps, samples, compute, seconds or reference_seconds.
+
+        Raises:
+            TableError: the study has no such comparison.
+            ValueError: the clock is unknown.
+        """
+        found = self.trials.loc[self.trials["number"] == number, "trial_id"]
+        if found.empty:
+            raise TableError(f"{self.name} has no comparison {number}; they go from 0 to {len(self.trials) - 1}")
+        return figures.nine_panels(self.tables, str(found.iloc[0]), clock)
+
+    def plot_budgets(self) -> Figure:
+        """What each arm reaches along what it has spent, where comparisons had several budgets.
+
+        Raises:
+            TableError: no problem was trained with two budgets.
+        """
+        rows = accuracy_by_budget(self.tables)
+        if rows.empty:
+            raise TableError(f"{self.name} trained no problem with two budgets; vary epochs with budget.of set")
+        return figures.budget_figure(rows)
 
     def report(self, to: str | Path | None = None) -> Path:
         """Write ``report.html`` and its figures; the path of the page.

@@ -1,4 +1,4 @@
-"""A figure for print: charts of the report side by side on white, with a heading and one legend, as PNG and PDF.
+"""A figure for print or a notebook: charts of the report side by side on white, with a heading and one legend.
 
 Charts are drawn by the Vega-Lite that draws them on the page, so that there is one picture of each thing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
@@ -36,22 +37,46 @@ PRINT: Spec = {"background": "white", "padding": 12, "font": "Liberation Sans, s
 """What a figure on paper has otherwise than a chart on the page."""
 
 
-def save(
-    charts: Mapping[str, Chart | None], entries: Sequence[Key], heading: str, path: Path, columns: int = 3
-) -> Path:
-    """Draw ``charts`` to the PNG ``path`` and, under the same name, as PDF with text that can be searched.
+@dataclass(frozen=True)
+class Figure:
+    """A picture that was not drawn yet; a notebook draws it where it stands.
 
-    The same charts give the same bytes.
+    Attributes:
+        spec: its Vega-Lite specification, data and all.
+    """
+
+    spec: Spec
+
+    def save(self, path: str | Path) -> Path:
+        """Draw it to the PNG ``path`` and, under the same name, as PDF with text that can be searched.
+
+        The same data give the same bytes.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        path, svg = Path(path), self.svg()
+        for suffix, drawn in ((".png", _png(svg)), (".pdf", vl_convert.svg_to_pdf(svg))):
+            with replacing(path.with_suffix(suffix)) as partial:
+                partial.write_bytes(drawn)
+        return path
+
+    def svg(self) -> str:
+        """The picture as SVG."""
+        return vl_convert.vegalite_to_svg(self.spec)
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.svg())
+
+
+def figure(charts: Mapping[str, Chart | None], entries: Sequence[Key], heading: str, columns: int = 3) -> Figure:
+    """Charts side by side.
 
     Args:
         charts: by their headings, in rows of ``columns``; None where there are no data.
         entries: of the legend below all.
         heading: of the whole figure, of any length.
-        path: whose folder is there.
         columns: charts side by side.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     wide = (WIDTH - 60 * (columns - 1)) // columns
     above = {"text": wrap(heading, 120) or [""], "anchor": "start", "offset": 14}
@@ -62,11 +87,11 @@ def save(
     }
     if entries:
         spec["vconcat"].append(_legend(entries))
-    svg = vl_convert.vegalite_to_svg(spec)
-    for suffix, drawn in ((".png", vl_convert.svg_to_png(svg, scale=SCALE)), (".pdf", vl_convert.svg_to_pdf(svg))):
-        with replacing(path.with_suffix(suffix)) as partial:
-            partial.write_bytes(drawn)
-    return path
+    return Figure(spec)
+
+
+def _png(svg: str) -> bytes:
+    return vl_convert.svg_to_png(svg, scale=SCALE)
 
 
 def _panel(heading: str, chart: Chart | None, width: int) -> Spec:

@@ -1,4 +1,4 @@
-"""The thesis's figures, the distribution of gaps and accuracy by budget, drawn as PNG with a PDF beside."""
+"""The thesis's figures, the distribution of gaps, and accuracy by budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.behaviour import QUANTITIES
 from analysis.charts import OTHERS, TEXT, TREATMENT, Key, thinned
 from analysis.curve_charts import LOOKS, behaviour_chart, budget_chart, looks, panel_charts
 from analysis.curves import MOST_VALUES, accumulation, panel_rows, variations
-from analysis.drawing import save
+from analysis.drawing import Figure, figure
 from analysis.gap_charts import gaps_chart, points
 from analysis.gaps import amount, hyperparameters, label, settings, title
 from analysis.load import Study
@@ -57,15 +57,15 @@ def thesis_figures(study: Study, frame: pd.DataFrame, folder: Path, trial_ids: S
         name = f"trial-{label(study.trials.loc[study.trials['trial_id'] == trial_id, 'number'].iloc[0])}"
         for clock in ("epochs", "seconds"):
             if _curved(panel_rows(study, trial_id)):
-                made.append(nine_panels(study, trial_id, folder / f"{name}-{clock}.png", clock))
+                made.append(nine_panels(study, trial_id, clock).save(folder / f"{name}-{clock}.png"))
         if len(accumulation(study, trial_id)):
-            made.append(accumulation_figure(study, folder / f"{name}-accumulation.png", trial_id))
+            made.append(accumulation_figure(study, trial_id).save(folder / f"{name}-accumulation.png"))
     for key in hyperparameters(frame):
         found = variations(study, frame, key)
         if len(found.trial_ids) > 1 and _curved(found.rows):
-            made.append(variations_figure(study, frame, key, folder / f"variations-{_file_name(key)}.png"))
+            made.append(variations_figure(study, frame, key).save(folder / f"variations-{_file_name(key)}.png"))
     if len(accumulation(study)):
-        made.append(accumulation_figure(study, folder / "accumulation.png"))
+        made.append(accumulation_figure(study).save(folder / "accumulation.png"))
     return made
 
 
@@ -82,8 +82,8 @@ def caption(study: Study, trial_id: str) -> str:
     return f"{text}; test accuracy gap {amount('test_accuracy', found[0])} at epoch {found[1]}" if found else text
 
 
-def nine_panels(study: Study, trial_id: str, path: Path, clock: str = "epochs") -> Path:
-    """Draw all arms of one comparison in nine panels (Figures 4.1 to 4.9) to the PNG ``path``, and a PDF beside it.
+def nine_panels(study: Study, trial_id: str, clock: str = "epochs") -> Figure:
+    """All arms of one comparison in nine panels (Figures 4.1 to 4.9).
 
     Raises:
         TableError: the study has no such trial.
@@ -91,11 +91,11 @@ def nine_panels(study: Study, trial_id: str, path: Path, clock: str = "epochs") 
     """
     kinds = looks(arms(study, trial_id))
     charts = panel_charts(panel_rows(study, trial_id), kinds, clock, "nine", study.columns)
-    return save(charts, kinds, caption(study, trial_id), path)
+    return figure(charts, kinds, caption(study, trial_id))
 
 
-def variations_figure(study: Study, frame: pd.DataFrame, key: str, path: Path, clock: str = "epochs") -> Path:
-    """Draw comparisons that differ in ``key`` alone in nine panels (Figure 4.7): to the PNG ``path``, and a PDF beside.
+def variations_figure(study: Study, frame: pd.DataFrame, key: str, clock: str = "epochs") -> Figure:
+    """Comparisons that differ in ``key`` alone in nine panels (Figure 4.7).
 
     A colour for each value of the key, a dash for each side; see :func:`analysis.curves.variations` for which
     comparisons.
@@ -115,11 +115,11 @@ def variations_figure(study: Study, frame: pd.DataFrame, key: str, path: Path, c
     heading = f"Variations of {key}" + (f"; all else alike: {found.alike}" if found.alike else "")
     if found.values > MOST_VALUES:
         heading += f" ({MOST_VALUES} of {found.values} values)"
-    return save(panel_charts(found.rows, kinds, clock, "variations", study.columns), entries, heading, path)
+    return figure(panel_charts(found.rows, kinds, clock, "variations", study.columns), entries, heading)
 
 
-def accumulation_figure(study: Study, path: Path, trial_id: str | None = None) -> Path:
-    """Draw what filling filtered batches took (Figure 6): three panels to the PNG ``path``, and a PDF beside it.
+def accumulation_figure(study: Study, trial_id: str | None = None) -> Figure:
+    """What filling filtered batches took, in three panels (Figure 6).
 
     A line at the median and a band between the quartiles: of all comparisons, or of the updates of ``trial_id``.
     """
@@ -131,16 +131,15 @@ def accumulation_figure(study: Study, path: Path, trial_id: str | None = None) -
     else:
         heading = f"Batch accumulation, {caption(study, trial_id).partition(';')[0]}"
         heading += "; median and quartiles of updates" if (study.steps["trial_id"] == trial_id).any() else ""
-    return save(charts, kinds, heading, path)
+    return figure(charts, kinds, heading)
 
 
-def budget_figure(rows: pd.DataFrame, path: Path) -> Path:
-    """Draw what each arm reaches along what it has spent to the PNG ``path``, and a PDF beside it.
+def budget_figure(rows: pd.DataFrame) -> Figure:
+    """What each arm reaches along what it has spent.
 
     Args:
         rows: of :func:`analysis.budgets.accuracy_by_budget`; a panel for each of the first four problems and clocks.
             Medians of test accuracy, with a band where there are intervals.
-        path: where the picture goes.
     """
     groups = [*rows.groupby(["problem", "clock"], sort=False)][:MOST_PROBLEMS]
     charts = {
@@ -149,18 +148,15 @@ def budget_figure(rows: pd.DataFrame, path: Path) -> Path:
     }
     kinds = looks(list(dict.fromkeys(rows["arm"])))
     heading = "Test accuracy (%) against budget: medians, with 95% intervals"
-    return save(charts, kinds, heading, path, columns=min(len(groups), 2))
+    return figure(charts, kinds, heading, columns=min(len(groups), 2))
 
 
-def gap_distribution(
-    frame: pd.DataFrame, metrics: Sequence[str], path: Path, by: str | None = None, seed: int = 0
-) -> Path:
-    """Draw the gaps of each metric to the PNG ``path``, and a PDF beside: a dot per comparison, a bar at each median.
+def gap_distribution(frame: pd.DataFrame, metrics: Sequence[str], by: str | None = None, seed: int = 0) -> Figure:
+    """The gaps of each metric: a dot per comparison, a bar at each median.
 
     Args:
         frame: pairs.
         metrics: a panel each, on its own scale; right of 0 the treatment is better.
-        path: where the picture goes.
         by: the configuration key whose groups are drawn apart.
         seed: of the choice of dots, where there are too many to see.
     """
@@ -169,7 +165,7 @@ def gap_distribution(
     charts = {title(metric): gaps_chart(frame, dots, metric, by) for metric in metrics}
     heading = "Gap of each comparison" + (f" by {by}" if by else "") + "; right of 0 the treatment is better"
     entries = {entry: None for chart in charts.values() if chart for entry in chart.legend}
-    return save(charts, [*entries], f"{heading}. {note}".strip(), path, columns=min(2, len(metrics)))
+    return figure(charts, [*entries], f"{heading}. {note}".strip(), columns=min(2, len(metrics)))
 
 
 def _curved(rows: pd.DataFrame) -> bool:

@@ -36,9 +36,10 @@ def draw_stills(found: Findings, trial_ids: Sequence[str], folder: Path) -> list
         return []
     made = []
     if metrics := [metric for metric in DRAWN_METRICS if metric in found.measured]:
-        made.append(gap_distribution(frame, metrics, folder / "gaps.png"))
+        made.append(gap_distribution(frame, metrics).save(folder / "gaps.png"))
     if HEADLINE in found.measured and found.keys:
-        made.append(gap_distribution(frame, [HEADLINE], folder / "gaps-by-hyperparameter.png", by=found.keys[0]))
+        grouped = gap_distribution(frame, [HEADLINE], by=found.keys[0])
+        made.append(grouped.save(folder / "gaps-by-hyperparameter.png"))
     made += thesis_figures(found.study, frame, folder, trial_ids)
     by = [key for key in found.keys if key in CELL and key not in SIDES][:FORMED_BY]
     tables = {
@@ -47,7 +48,7 @@ def draw_stills(found: Findings, trial_ids: Sequence[str], folder: Path) -> list
     }
     if not found.budgets.empty:
         tables["table-budgets"] = (budget_table(found.budgets), 0)
-        made.append(budget_figure(found.budgets, folder / "budgets.png"))
+        made.append(budget_figure(found.budgets).save(folder / "budgets.png"))
     for name, (table, groups) in tables.items():
         made.append(write_text(folder / f"{name}.tex", to_latex(table, groups)))
         write_text(folder / f"{name}.md", to_markdown(table))

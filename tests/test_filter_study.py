@@ -64,6 +64,28 @@ def test_pairs_have_a_row_per_comparison_and_conditions_narrow_them(study):
     assert study.pairs(at="best")["gap/test_accuracy"].notna().all()
 
 
+def test_figures_are_drawn_in_a_notebook_and_saved(study, tmp_path):
+    gaps = study.plot_gaps(by="model.name")
+    assert gaps._repr_png_().startswith(b"\x89PNG")
+    assert gaps.save(str(tmp_path / "gaps.png")).is_file()
+    assert (tmp_path / "gaps.pdf").is_file()
+    assert study.plot_comparison(3, "compute").spec["vconcat"][0]["concat"]
+    with pytest.raises(filter_study.TableError, match="no comparison 99; they go from 0 to 47"):
+        study.plot_comparison(99)
+    with pytest.raises(filter_study.TableError, match="accuracy has no gap"):
+        study.plot_gaps(["accuracy"])
+    with pytest.raises(filter_study.TableError, match="no problem with two budgets"):
+        study.plot_budgets()
+
+
+def test_arms_are_ranked_and_drawn_against_their_budgets():
+    field = filter_study.load(LANDSCAPE.parents[3] / "docs" / "results" / "field", where="epochs < 30")
+    ranks = field.league()
+    assert ranks is not None
+    assert len(ranks) == len(field.arms) == 25
+    assert field.plot_budgets().spec["vconcat"]
+
+
 def test_names_that_are_unknown_are_told_all_at_once(study):
     with pytest.raises(filter_study.TableError) as raised:
         study.gaps(metrics=["accuracy"], by=["learning_rate"], against="nobody")
