@@ -128,9 +128,12 @@ def test_a_comparison_is_refused_with_all_its_errors_before_it_trains():
     assert all(key in str(raised.value) for key in ("optimizer.lr", "LeNett", "epochs"))
 
 
-def test_the_readme_s_python_runs_as_it_stands(monkeypatch, capsys):
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_the_python_of_a_document_runs_as_it_stands(document, monkeypatch, capsys):
     root = Path(__file__).parents[1]
-    (block,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (root / document).read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(root)
-    exec(block, {})
+    known = {}
+    for block in blocks:
+        exec(block, known)
     assert "landscape: 48 comparisons" in capsys.readouterr().out
