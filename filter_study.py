@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -29,8 +29,13 @@ from analysis.load import Study as Tables
 from analysis.outcomes import SIDES
 from trainables.errors import UserError
 
-__all__ = ["Figure", "Study", "TableError", "UserError", "compare", "load"]
+__all__ = ["Comparison", "Figure", "Study", "TableError", "UserError", "compare", "from_result_grid", "load"]
 __version__ = metadata.version("filter-study")
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
+
+    from study.plain_tune import Comparison
 
 At = Literal["final", "best"] | int
 
@@ -291,6 +296,37 @@ def compare(
             on_epoch(parts[-1])
     rows = [row for part in parts for row in part.to_dict("records")]
     return pd.DataFrame(rows)
+
+
+def from_result_grid(grid: ResultGrid, to: str | Path) -> Study:
+    """The study that a ``tune.Tuner`` of one's own with :class:`Comparison` left behind.
+
+    Args:
+        grid: what ``Tuner.fit()`` returned.
+        to: a folder for its tables, from which :func:`load` reads it again.
+
+    Raises:
+        TableError: it is of another trainable, or the folder cannot be written.
+    """
+    from study import plain_tune
+
+    folder = Path(to)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in plain_tune.tables(grid).items():
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+    except OSError as error:
+        raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
+    return load(folder)
+
+
+def __getattr__(name: str) -> Any:
+    """``Comparison``, which needs Ray and torch, is imported when it is asked for."""
+    if name == "Comparison":
+        from study.plain_tune import Comparison
+
+        return Comparison
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _escaped(text: str) -> str:
