@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-study: setup ## Run the quickstart study: real digits, under a minute on two cores.
+study: setup ## Run the quickstart study: real digits, about a minute on two cores.
 	$(BIN)/filter-study run quickstart
 
 test: setup lint ## Check style, types and layers; run every test.
