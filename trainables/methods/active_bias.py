@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.methods.draws import draw_batches, warm_up, warming_up
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 SMALLEST = 1e-12
 """The least score: where all are 0, every sample weighs the same."""
 
 
-class ActiveBias(Selection):
+class ActiveBias(Unprobed):
     """Emphasizes samples of which the model is unsure.
 
     Of each sample it follows p, the probability of its label in the forward passes of training. Its score is either the
@@ -55,11 +55,6 @@ class ActiveBias(Selection):
         "mean", description="ε: added to every score; mean: the mean score"
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the epochs that are uniform; the first at least")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     @property
     def draws(self) -> bool:

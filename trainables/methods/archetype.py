@@ -6,18 +6,13 @@ from typing import Literal
 
 import torch
 
-from trainables.methods.selection import Choice, Memory, ProbeResult, Selection, Unit
+from trainables.methods.selection import Choice, Memory, ProbeResult, Unit, Unprobed
 
 
-class Everything(Selection):
+class Everything(Unprobed):
     """Every sample of the epoch, in its order; nothing is probed."""
 
     name: Literal["everything"] = "everything"
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def choose(self, unit: Unit, seen: ProbeResult | None, memory: Memory) -> Choice:
         """All."""

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.flops import forward_flops
-from trainables.methods.selection import Batch, Choice, Images, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Images, Memory, ProbeResult, Run, Unit, Unprobed
 
 
-class AutoAssist(Selection):
+class AutoAssist(Unprobed):
     """A small model, the assistant, foretells which samples are worth an update, so that nothing is probed.
 
     The assistant is a logistic regression on the image's pixels x and its label y: s = σ(W·x + U_y). A sample is kept
@@ -40,11 +40,6 @@ class AutoAssist(Selection):
     assistant_lr: float = Field(0.01, gt=0, description="learning rate of the assistant, on the batch's mean")
     assistant_weight_decay: float = Field(1e-3, ge=0, description="its L2 penalty, as in the authors' code")
     decay: float = Field(0.75, ge=0, lt=1, description="of the sums that the mean loss is of")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """An assistant that knows nothing: its weights are normal with a deviation of 0.001."""

@@ -10,11 +10,11 @@ from pydantic import Field, PositiveInt, model_validator
 
 from trainables.methods.filtering import FilteredSelection
 from trainables.methods.filters import Filter
-from trainables.methods.selection import Choice, Memory, Positions, ProbeResult, Selection, Unit
+from trainables.methods.selection import Choice, Memory, Positions, ProbeResult, Selection, Unit, Unprobed
 from trainables.methods.selectors import Losses, shuffled
 
 
-class Random(Selection):
+class Random(Unprobed):
     """Random samples, each as likely as another, in the order drawn; nothing is probed.
 
     How many: ``k`` of every unit; a share ``ratio`` of every unit, rounded up or down at random so that its mean is the
@@ -41,11 +41,6 @@ class Random(Selection):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other")
         return self
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     @property
     def alone(self) -> bool:

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 
-class InfoBatch(Selection):
+class InfoBatch(Unprobed):
     """Samples whose last loss is below the mean are pruned at random, each with probability ``prune`` (r).
 
     The loss of those that stay is scaled by 1 / (1 - r), so that the expected gradient is that of the whole set. A
@@ -28,11 +28,6 @@ class InfoBatch(Selection):
     name: Literal["infobatch"] = "infobatch"
     prune: float = Field(0.5, gt=0, lt=1, description="r: chance that a sample below the mean is pruned")
     anneal: float = Field(0.875, gt=0, le=1, description="δ: share of the epochs in which it prunes")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """All samples have the same loss, so that none is below the mean."""

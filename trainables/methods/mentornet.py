@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.methods.scores import finite
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 BURN_IN, LINEAR = 0.19, 0.90
 """Shares of training up to which the predefined curriculum trains on all samples, and from which it weighs linearly."""
@@ -28,7 +28,7 @@ MOMENTUM = 0.5
 """Of the moving percentile."""
 
 
-class Curriculum(Selection):
+class Curriculum(Unprobed):
     """Multiplies the loss of every sample by a weight, and takes the mean over the whole batch.
 
     Subclass it, and define :meth:`weigh` and :meth:`dropped`. Remembered: λ, a moving percentile of the losses, and how
@@ -40,11 +40,6 @@ class Curriculum(Selection):
     weighted: ClassVar[bool] = True
 
     percentile: float = Field(0.75, gt=0, le=1, description="p: of a batch's losses, towards which λ moves")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """λ is 0, and nothing is trained."""

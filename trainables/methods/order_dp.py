@@ -14,10 +14,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 
-class OrderDP(Selection):
+class OrderDP(Unprobed):
     """Of a random share of the data, the part whose last training losses are the largest.
 
     Every epoch draws the share ``subset`` (s) at random, and trains on the share ``top`` (q) of that. A sample's loss
@@ -32,11 +32,6 @@ class OrderDP(Selection):
     name: Literal["order_dp"] = "order_dp"
     subset: float = Field(0.75, gt=0, le=1, description="s: share of the data that an epoch draws at random")
     top: float = Field(0.85, gt=0, le=1, description="q: share of what was drawn that is trained on, by the last loss")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def most(self, unit: int) -> int:
         """The share of the share."""

@@ -13,13 +13,13 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 STAGES = (800, 900, 950, 995)
 """The training accuracies, in thousandths, at each of which an adaptive q is halved once more."""
 
 
-class OrderedSGD(Selection):
+class OrderedSGD(Unprobed):
     """Every update descends the mean of the ``q`` largest losses of its batch.
 
     The gradient is biased towards the samples of high loss on purpose: it is an unbiased estimate of the gradient of
@@ -42,11 +42,6 @@ class OrderedSGD(Selection):
     q: PositiveInt | Literal["adaptive"] = Field(
         "adaptive", description="samples of a batch that are descended; adaptive: fewer as training accuracy grows"
     )
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """The whole batch is descended, or as much of it as the option says."""

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 import torch
 
 from trainables.methods.draws import draw_by_importance
-from trainables.methods.selection import Choice, Memory, ProbeResult, Selection, Unit
+from trainables.methods.selection import Choice, Memory, ProbeResult, Unit, Unprobed
 
 
-class OSGD(Selection):
+class OSGD(Unprobed):
     """An epoch draws N samples with replacement, each with probability p in proportion to its gradient's norm.
 
     The loss of a sample is weighted by 1 / (N p), so that the expected gradient is that of the whole set. No other
@@ -28,11 +28,6 @@ class OSGD(Selection):
     weighted: ClassVar[bool] = True
 
     name: Literal["osgd"] = "osgd"
-
-    @property
-    def probes(self) -> bool:
-        """Never: a probe has no gradients."""
-        return False
 
     def choose(self, unit: Unit, seen: ProbeResult | None, memory: Memory) -> Choice:
         """N draws, with the weights that make up for their probabilities."""

@@ -19,7 +19,7 @@ from torch.nn.functional import one_hot
 
 from trainables.methods.draws import draw_by_importance
 from trainables.methods.scores import gradient_bound
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 FEATURES = 3
 """A sample's features: 1, the norm that was measured last, and the moving average of its norms."""
@@ -31,7 +31,7 @@ Matrix = np.ndarray
 Vector = np.ndarray
 
 
-class RAIS(Selection):
+class RAIS(Unprobed):
     """Draws by a robust estimate of each sample's gradient norm, learned from what updates have measured.
 
     Of a sample with features s, the norm is taken to lie in an uncertainty set around c·s, as wide as d·s allows. Its
@@ -61,11 +61,6 @@ class RAIS(Selection):
     gain: bool = Field(False, description="whether the learning rate is multiplied by the gain ratio")
     window: PositiveInt = Field(10_000, description="|D|: measured norms that c and d are learned from")
     decay: float = Field(0.9, ge=0, lt=1, description="of a sample's average norm, and of the averages of the gain")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """No norm is known."""

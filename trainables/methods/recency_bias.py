@@ -15,10 +15,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from trainables.methods.draws import draw_batches, warm_up, warming_up
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 
-class PressureSelection(Selection):
+class PressureSelection(Unprobed):
     """Draws a sample of index Q with a probability proportional to s_e^(-Q / N).
 
     The index lies between 0 and N, and the method says what it is. So a sample of index 0 is s_e times as likely as one
@@ -35,11 +35,6 @@ class PressureSelection(Selection):
 
     pressure: float = Field(100.0, ge=1, description="s_0: how much likelier an index of 0 is than N, at first")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the epochs that draw nothing; the first at least")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """The sizes of the run."""

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from trainables.methods.selection import Choice, Memory, ProbeResult, Selection, Unit
+from trainables.methods.selection import Choice, Memory, ProbeResult, Unit, Unprobed
 
 
-class RS2(Selection):
+class RS2(Unprobed):
     """Every epoch trains on a random share ``ratio`` (r) of the data, and the schedule ends with the last of these.
 
     Without replacement (the paper's better variant) the shares of successive epochs are consecutive parts of a shuffled
@@ -25,11 +25,6 @@ class RS2(Selection):
     name: Literal["rs2"] = "rs2"
     ratio: float = Field(0.1, gt=0, le=1, description="r: share of the data that an epoch trains on")
     replacement: bool = Field(False, description="whether an epoch may draw what earlier ones of its walk have drawn")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     @property
     def pace(self) -> float:

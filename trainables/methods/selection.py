@@ -413,6 +413,15 @@ class Selection(Choosing):
         return 0.0
 
 
+class Unprobed(Selection):
+    """A method that chooses without a forward pass over what it chooses from."""
+
+    @property
+    def probes(self) -> bool:
+        """Never."""
+        return False
+
+
 @dataclass
 class Ledger:
     """What an epoch costs beside probes and updates, in forward-equivalents."""

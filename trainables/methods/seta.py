@@ -15,13 +15,13 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn.functional import pad
 
-from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Batch, Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 ROUNDS = 1000
 """Of k-means at most; it converges long before, and a round takes microseconds."""
 
 
-class SeTa(Selection):
+class SeTa(Unprobed):
     """Prunes samples at random, then all but a window of difficulty that slides from easy to hard.
 
     In every pass, a random share ``prune`` (r) is left out. The others are put into ``groups`` groups by their last
@@ -46,11 +46,6 @@ class SeTa(Selection):
     groups: PositiveInt = Field(5, description="groups of similar losses")
     window: float = Field(0.9, gt=0, le=1, description="share of the groups that is trained on")
     anneal: float = Field(0.875, gt=0, le=1, description="δ: share of the epochs in which groups are left out")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     def begin(self, run: Run, memory: Memory) -> None:
         """No loss is known."""

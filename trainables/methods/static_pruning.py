@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from trainables.methods.auxiliary import score_pass, train_pass
 from trainables.methods.scores import gradient_bound
-from trainables.methods.selection import Choice, Memory, ProbeResult, Run, Selection, Unit
+from trainables.methods.selection import Choice, Memory, ProbeResult, Run, Unit, Unprobed
 
 
-class StaticPruning(Selection):
+class StaticPruning(Unprobed):
     """The samples of the highest scores are kept for the whole run. Subclass it and define :meth:`scores`.
 
     Samples of equal scores are ranked at random, so that the order of the training set does not matter, which may be
@@ -31,11 +31,6 @@ class StaticPruning(Selection):
     granularities: ClassVar[Sequence[str]] = ("epoch",)
 
     ratio: float = Field(0.5, gt=0, le=1, description="r: share of the samples that is kept for the whole run")
-
-    @property
-    def probes(self) -> bool:
-        """Never."""
-        return False
 
     @property
     def skipped(self) -> float:
