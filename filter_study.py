@@ -10,6 +10,7 @@ Reading needs neither torch nor Ray: they are imported when something trains.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,15 @@ At = Literal["final", "best"] | int
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """A study, or several read as one. Everything is computed from ``tables`` when it is asked for."""
+    """A study, or several read as one. Everything is computed from ``tables`` when it is asked for.
+
+    Attributes:
+        tables: what was recorded.
+        home: the study's folder; None of several, of a part of one, and of what is published.
+    """
 
     tables: Tables
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -161,10 +168,8 @@ class Study:
         Raises:
             TableError: a name is unknown, or things do not go together.
         """
-        keys = [by] if by else []
-        return figures.gap_distribution(
-            self._answer(metrics, keys, at, clock, against, treatment).pairs.frame, metrics, by
-        )
+        found = self._answer(metrics, [by] if by else [], at, clock, against, treatment)
+        return figures.gap_distribution(found.pairs.frame, metrics, by)
 
     def plot_comparison(self, number: int, clock: str = "epochs") -> Figure:
         """The nine panels of a comparison (section 4.3 of the thesis): all arms along a clock.
@@ -200,11 +205,13 @@ class Study:
             to: a folder; none: the study's own.
 
         Raises:
-            TableError: the folder cannot be written, or there is none of several studies.
+            TableError: the folder cannot be written; or none is given, and there is none of several studies, of a part
+                of one, or of what is published.
         """
-        if to is None and not self.tables.path.is_dir():
-            raise TableError(f"{self.name} has no folder of its own; give one: report(to=FOLDER)")
-        return report.write(self.tables, Path(to) if to else self.tables.path)
+        folder = Path(to) if to is not None else self.home
+        if folder is None:
+            raise TableError(f"{self.name}, as it is read here, has no folder of its own; give one: report(to=FOLDER)")
+        return report.write(self.tables, folder)
 
     def _answer(
         self,
@@ -227,7 +234,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """For notebooks: what it is, and the table of gaps."""
-        heads = "".join(f"<div>{line}</div>" for line in map(_escaped, repr(self).splitlines()))
+        heads = "".join(f"<div>{html.escape(line)}</div>" for line in repr(self).splitlines())
         if not all(side in self.trials for side in SIDES):
             return heads
         return heads + tables.gap_table(self.gaps(), self.tables.columns).to_html(index=False)
@@ -245,7 +252,8 @@ def load(*paths: str | Path, where: str | None = None) -> Study:
     """
     if not paths:
         raise TableError("load needs the folder of a study, such as load('studies/quickstart-20260101-120000')")
-    return Study(sources.read([str(path) for path in paths], where))
+    named = [str(path) for path in paths]
+    return Study(sources.read(named, where), sources.home(named, where))
 
 
 def compare(
@@ -283,19 +291,24 @@ def compare(
 
     given = dict(config or {}) | {"scheduler.name": "none", "resources.cpu": threads}
     given |= {"data_dir": str(data_dir)} if data_dir is not None else {}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    overrides = [f"{key}={json.dumps(value, default=_plain)}" for key, value in given.items()]
     settled = experiments.load(str(experiment), overrides).alone()
     preflight.check_data(settled, device)
     imports.provide(settled.code)
     trial = TrialConfig.from_dotted(settled.trial)
     comparison = prepare(trial, preflight.runtime(settled, device))
-    parts: list[pd.DataFrame] = []
+    rows: list[dict[str, Any]] = []
     while not comparison.done:
-        parts.append(pd.DataFrame(comparison.step()))
+        epoch = comparison.step()
+        rows += epoch
         if on_epoch:
-            on_epoch(parts[-1])
-    rows = [row for part in parts for row in part.to_dict("records")]
+            on_epoch(pd.DataFrame(epoch))
     return pd.DataFrame(rows)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or pandas, such as one of a DataFrame, as Python's own; anything else as text."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def from_result_grid(grid: ResultGrid, to: str | Path) -> Study:
@@ -303,17 +316,19 @@ def from_result_grid(grid: ResultGrid, to: str | Path) -> Study:
 
     Args:
         grid: what ``Tuner.fit()`` returned.
-        to: a folder for its tables, from which :func:`load` reads it again.
+        to: an empty folder, or one to be made, for its tables, from which :func:`load` reads it again.
 
     Raises:
-        TableError: it is of another trainable, or the folder cannot be written.
+        TableError: it is of another trainable, or the folder is not empty or cannot be written.
     """
     from study import plain_tune
 
-    folder = Path(to)
+    folder, made = Path(to), plain_tune.tables(grid)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, table in plain_tune.tables(grid).items():
+        if any(folder.iterdir()):
+            raise TableError(f"{folder} is not empty, and what lies there could be another study's; give a new folder")
+        for name, table in made.items():
             table.to_parquet(folder / f"{name}.parquet", index=False)
     except OSError as error:
         raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
@@ -327,7 +342,3 @@ def __getattr__(name: str) -> Any:
 
         return Comparison
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -242,15 +242,16 @@ def _level(found: League, row: Mapping[Any, Any]) -> str:
 def told(found: League) -> str:
     """How to read it, and which arms the ranks tell from the best."""
     best = found.rows.iloc[0]
-    alike = found.rows[found.rows["rank"] <= best["rank"] + found.difference]["arm"]
+    alike = int((found.rows["rank"] <= best["rank"] + found.difference).sum()) - 1
     left_out = ""
     if found.left_out:
         verb = "is" if found.left_out == 1 else "are"
         left_out = f" {counted(found.left_out, 'comparison')} that ended before all arms had finished {verb} left out."
     return (
         f"{len(found.rows)} arms in {counted(found.blocks, 'comparison')}. Mean ranks that differ by less than "
-        f"{found.difference:.1f} are not told apart (Nemenyi's critical difference at 5%): {len(alike)} arms are not "
-        f"told from the first, {best['arm']}, and {len(found.rows) - len(alike)} are behind it.{left_out}"
+        f"{found.difference:.1f} are not told apart (Nemenyi's critical difference at 5%). Beside the first, "
+        f"{best['arm']}, {counted(alike, 'arm')} cannot be told from it, and the other "
+        f"{len(found.rows) - 1 - alike} rank below.{left_out}"
     )
 
 

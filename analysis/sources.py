@@ -16,6 +16,7 @@ from analysis.published import tables, thesis
 from analysis.where import matching
 from trainables.records import Column, Columns
 
+NAMESPACE = "published:"
 PUBLISHED = {"published:thesis": thesis, "published:tables": tables}
 """Figures that come with the program: Appendix II of the thesis, and its Tables 4.4 to 4.9."""
 
@@ -40,6 +41,18 @@ def read(sources: Sequence[str], where: str | None = None) -> Study:
         raise TableError("\n".join(errors))
     study = studies[0] if len(studies) == 1 else combine(studies)
     return study if where is None else narrow(study, where)
+
+
+def beside(source: Path) -> Path:
+    """The folder of a study that is named by itself or by one of its tables."""
+    return source if source.is_dir() else source.parent
+
+
+def home(sources: Sequence[str], where: str | None = None) -> Path | None:
+    """The folder of the one study that ``sources`` name; None of several, of a part of one, of published figures."""
+    if len(sources) != 1 or where is not None or sources[0].startswith(NAMESPACE):
+        return None
+    return beside(Path(sources[0]))
 
 
 def narrow(study: Study, where: str) -> Study:
@@ -110,7 +123,7 @@ def _declared(labels: Sequence[str], studies: Sequence[Study]) -> Columns:
 def _one(source: str) -> Study:
     if source in PUBLISHED:
         return PUBLISHED[source]()
-    if source.startswith("published:"):
+    if source.startswith(NAMESPACE):
         raise TableError(f"{source} is not published here; known are {', '.join(PUBLISHED)}")
     return load(Path(source))
 

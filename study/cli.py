@@ -587,8 +587,9 @@ def export(
     Example: filter-study export studies/mine --format csv --to tables
     """
     from analysis import export as exports
+    from analysis.sources import beside
 
-    for path in exports.export(_load([str(study)]), to or _beside(study) / "tables", format):
+    for path in exports.export(_load([str(study)]), to or beside(study) / "tables", format):
         out.print(str(path), soft_wrap=True)
 
 
@@ -698,12 +699,12 @@ def report(
     """
     from analysis import report as reports
     from analysis.database import TableError
+    from analysis.sources import home
 
-    published = sources[0].startswith("published:")
-    alone = Path(sources[0]) if len(sources) == 1 and where is None and not published else None
-    if to is None and alone is None:
+    folder = to or home(sources, where)
+    if folder is None:
         raise TableError("--to is needed: a report of several, filtered or published studies has no folder of its own")
-    out.print(str(reports.write(_load(sources, where), to or _beside(alone or Path()))), soft_wrap=True)
+    out.print(str(reports.write(_load(sources, where), folder)), soft_wrap=True)
 
 
 @app.command()
@@ -789,11 +790,6 @@ def bench(
     finally:  # what was measured before an interruption or a failure is worth having
         if figures:
             print(benches.written(figures, benches.machine(), form), end="")
-
-
-def _beside(source: Path) -> Path:
-    """The folder of a study that is named by itself or by one of its tables."""
-    return source if source.is_dir() else source.parent
 
 
 def _load(sources: list[str], where: str | None = None) -> Study:

@@ -30,12 +30,12 @@ class Comparison(ComparisonTrainable):
     """A comparison whose configuration is flat and may leave out all but what varies.
 
     Its keys are the dotted ones of an experiment file: ``{"optimizer.lr": tune.loguniform(1e-3, 1), "epochs": 10}``.
-    What is left out has its default, without arms ``archetype`` and ``filtered``. Further keys: ``data_dir``,
-    ``objective`` (``gap/METRIC`` or ``ARM/METRIC``; ``gap/validation_accuracy``), ``device`` (auto: the GPU that Tune
-    gives it) and ``code`` (folders with code of one's own).
+    What is left out has its default; where no arm is named, there are ``archetype`` and ``filtered``. Further keys:
+    ``data_dir``, ``objective`` (``gap/METRIC`` or ``ARM/METRIC``; by default ``gap/validation_accuracy``), ``device``
+    (by default the GPU that Tune gives it, else the CPU) and ``code`` (folders with code of one's own).
 
     A report has ``objective``, ``epoch``, ``status``, every ``ARM/METRIC``, ``gap/METRIC`` and ``better/METRIC``, and
-    under ``rows`` what a study would record, as JSON: Tune's loggers make much noise about a list.
+    under ``rows`` what a study would record. These are JSON, because Tune's loggers warn of every list at length.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class Comparison(ComparisonTrainable):
         cpus = resources.head_cpus if resources is not None else 1
         super().setup(
             {
-                "trial": {key: value for key, value in config.items() if key not in OWN},
+                "trial": _settings(config),
                 "runtime": {
                     "data_dir": str(config.get("data_dir", "data")),
                     "device": config.get("device", "auto"),
@@ -73,15 +73,14 @@ def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
     """What a Tuner left of :class:`Comparison`, as the tables ``trials`` and ``epochs`` of a study.
 
     Of a trial that Tune took back to an earlier epoch, the last report of each epoch counts. One that ended before its
-    last epoch was stopped by Tune's scheduler.
+    last epoch was stopped by Tune's scheduler. Of one that failed before its first report, Tune keeps no settings.
 
     Raises:
         TableError: a trial is of another trainable, or its reports are gone.
     """
     trials, epochs = [], []
     for number, result in enumerate(grid):
-        config = TrialConfig.from_dotted({key: value for key, value in result.config.items() if key not in OWN})
-        planned = Planned(number, config.to_dotted())
+        planned = Planned(number, _whole(result.config))
         reports = _reports(Path(result.path))
         rows = {(row["epoch"], row["arm"]): row for report in reports for row in json.loads(report["rows"])}
         epochs += [row | {"trial_id": planned.trial_id} for row in rows.values()]
@@ -91,7 +90,7 @@ def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
                 "trial_id": planned.trial_id,
                 "number": number,
                 "configuration": planned.configuration,
-                "status": _status(last, config.epochs, result.error),
+                "status": _status(last, planned.config.get("epochs"), result.error),
                 "error": str(result.error) if result.error else last.get("reason"),
                 "started": reports[0]["timestamp"] - reports[0]["time_this_iter_s"] if reports else None,
                 "ended": last.get("timestamp"),
@@ -108,6 +107,23 @@ def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
     }
 
 
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a flat configuration, the settings of the comparison."""
+    return {key: value for key, value in config.items() if key not in OWN}
+
+
+def _whole(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings with every default; as they are where they cannot be, which is why their trial failed.
+
+    Nothing where Tune has no configuration of a trial: one that failed before its first report.
+    """
+    settings = _settings(config or {})
+    try:
+        return TrialConfig.from_dotted(settings).to_dotted() if settings else {}
+    except ValueError:
+        return settings
+
+
 def _reports(folder: Path) -> list[dict[str, Any]]:
     file = folder / RESULTS
     try:
@@ -121,9 +137,9 @@ def _reports(folder: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _status(last: Mapping[str, Any], epochs: int, error: Exception | None) -> str:
+def _status(last: Mapping[str, Any], epochs: int | None, error: Exception | None) -> str:
     if error or not last:
         return "failed"
     if last["status"] == "running":
-        return "finished" if last["epoch"] >= epochs else "stopped"
+        return "finished" if last["epoch"] == epochs else "stopped"
     return str(last["status"])

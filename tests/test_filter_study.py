@@ -97,6 +97,15 @@ def test_names_that_are_unknown_are_told_all_at_once(study):
         filter_study.load(LANDSCAPE, "published:tables").report()
 
 
+def test_the_report_of_a_part_or_of_what_is_published_takes_no_study_s_folder(study):
+    parts = [study.where("seed >= 0"), filter_study.load(LANDSCAPE, where="seed >= 0")]
+    for one in (*parts, filter_study.load("published:tables"), filter_study.load("published:thesis")):
+        with pytest.raises(filter_study.TableError, match="give one: report"):
+            one.report()
+    assert study.home == LANDSCAPE
+    assert filter_study.load(LANDSCAPE / "trials.parquet").home == LANDSCAPE
+
+
 def test_reading_and_reporting_need_neither_torch_nor_ray_and_set_no_variable(tmp_path):
     program = (
         "import os, sys; before = dict(os.environ); import filter_study; assert dict(os.environ) == before; "
@@ -120,6 +129,12 @@ def test_a_comparison_trains_in_any_thread_and_tells_its_epochs_as_they_come():
         again = other.submit(filter_study.compare, SMALL).result()
     same = [name for name in rows if name in REPRODUCIBLE]
     pd.testing.assert_frame_equal(rows[same], again[same])
+
+
+def test_a_number_of_a_data_frame_is_a_setting():
+    table = pd.DataFrame({"epochs": [1], "optimizer.lr": [0.1], "batch_size": [32]})
+    settings = SMALL | {key: table[key].iloc[0] for key in table}
+    assert filter_study.compare(settings)["epoch"].max() == 1
 
 
 def test_a_comparison_is_refused_with_all_its_errors_before_it_trains():

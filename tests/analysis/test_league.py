@@ -128,6 +128,7 @@ def test_it_is_written_in_words(study):
     found = league(made)
     assert found is not None
     assert told(found).startswith("4 arms in 2 comparisons. Mean ranks that differ by less than 3.3 are not told apart")
+    assert told(found).endswith("Beside the first, mine, 3 arms cannot be told from it, and the other 0 rank below.")
     text = written(made, "test_accuracy", "epochs", None, [0.5], "markdown")
     assert "| mine | 1.0 | 90.00% | +40.00 pp | – | 100% | – | +0.400 nats | 0.50 | 1.00 |" in text
     assert "| archetype | 3.0 | 50.00% | – |" in text

@@ -81,6 +81,12 @@ def test_a_population_of_ray_s_own_trains_and_is_read(tmp_path: Path) -> None:
 def test_a_setting_that_cannot_be_is_said_by_the_trial(tmp_path: Path) -> None:
     grid = fitted(tmp_path, {"optimizer.lr": tune.grid_search([-1.0])})
     assert "Input should be greater than 0" in str(grid.errors[0])
+    study = filter_study.from_result_grid(grid, tmp_path / "tables")
+    assert study.trials["status"].tolist() == ["failed"]
+    assert "Input should be greater than 0" in study.trials["error"].iloc[0]
+    assert study.epochs.empty
+    with pytest.raises(filter_study.TableError, match=r"tables is not empty.*give a new folder"):
+        filter_study.from_result_grid(grid, tmp_path / "tables")
 
 
 def test_another_trainable_s_results_are_refused(tmp_path: Path) -> None:
