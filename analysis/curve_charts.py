@@ -49,6 +49,7 @@ def lines_chart(
     kinds: Sequence[Key],
     band: bool = False,
     step: bool = False,
+    dots: bool = False,
 ) -> Chart | None:
     """A line for each kind, or a dot where it is one point; None where there is nothing to draw.
 
@@ -64,6 +65,7 @@ def lines_chart(
         kinds: names, colours and shapes of these, in their order.
         band: whether a band is drawn behind each line.
         step: whether values hold until the next.
+        dots: whether every point is marked.
     """
     if not np.isfinite(frame[[x.field, y.field]].to_numpy(dtype="float64")).all(axis=1).any():
         return None
@@ -89,15 +91,21 @@ def lines_chart(
             "encoding": {"y": up, "color": color, "opacity": shown, "tooltip": tooltip},
         },
     ]
-    drawn_rows = frame[frame[series].isin(names) & frame[[x.field, y.field]].notna().all(axis=1)]
-    if (alone := drawn_rows.groupby(series).size() == 1).any():
-        single = [{"filter": {"field": field(series), "oneOf": [*alone.index[alone]]}}]
+    dotted = names if dots else _alone(frame[frame[series].isin(names)], [x.field, y.field], series)
+    if dotted:
+        those = [{"filter": {"field": field(series), "oneOf": dotted}}]
         dot = {"type": "point", "filled": True, "size": 45, "opacity": 1}
-        layers.append({"transform": single, "mark": dot, "encoding": {"y": up, "color": color}})
+        layers.append({"transform": those, "mark": dot, "encoding": {"y": up, "color": color}})
     known: list[Spec] = [{"filter": {"field": field(series), "oneOf": names}}]
     known.append({"filter": {"field": field(x.field), "valid": True}})
     spec = {"height": 190, "transform": known, "encoding": {"x": across}, "layer": layers}
     return Chart(id, title, about, frame, spec, tuple(kinds))
+
+
+def _alone(rows: pd.DataFrame, axes: Sequence[str], series: str) -> list[str]:
+    """The kinds of which one point alone is known on both axes."""
+    points = rows[rows[list(axes)].notna().all(axis=1)].groupby(series).size()
+    return [str(name) for name in points.index[points == 1]]
 
 
 def best_of_n_chart(curves: pd.DataFrame, place: int) -> Chart | None:
@@ -249,15 +257,8 @@ def budget_chart(rows: pd.DataFrame, problem: str, clock: str) -> Chart | None:
     about = f"Test accuracy along {ALONG[clock]}, medians over seeds; with the largest budget: {said}."
     name = slug("budget", clock, problem) if problem else slug("budget", clock)
     band = bool(np.isfinite(percents["low"].to_numpy()).any())
-    chart = lines_chart(data, name, problem or "Test accuracy", about, x, y, "arm", kinds, band=band)
+    chart = lines_chart(data, name, problem or "Test accuracy", about, x, y, "arm", kinds, band=band, dots=True)
     if chart is None:
         return None
-    colors = {"domain": [kind.name for kind in kinds], "range": [kind.color for kind in kinds]}
-    color = {"field": "arm", "type": "nominal", "legend": None, "scale": colors}
-    points = {
-        "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-        "encoding": {"y": y.channel(), "color": color},
-    }
     note = f"The first {len(kinds)} of {len(arms)} arms are drawn." if len(kinds) < len(arms) else ""
-    spec = chart.spec | {"height": 260, "layer": [*chart.spec["layer"], points]}
-    return replace(chart, spec=spec, note=note)
+    return replace(chart, spec=chart.spec | {"height": 260}, note=note)
