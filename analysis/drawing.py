@@ -13,16 +13,12 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import vl_convert
-
 from analysis.charts import CONFIG, DASHES, ONCE, SOFT, TEXT, Chart, Key, Spec, columnar
 from analysis.gap_charts import MARKS
-from analysis.writing import replacing
+from analysis.prints import draw, png, svg
 
 WIDTH = 900
 """Of a figure, in pixels of CSS; axes and their labels come on top."""
-SCALE = 1.6
-"""Pixels of the PNG to a pixel of CSS."""
 LETTER = 6.6
 """About how wide a letter of the legend is, in pixels."""
 SAMPLE = 26
@@ -55,18 +51,14 @@ class Figure:
         Raises:
             OSError: a file cannot be written.
         """
-        path, svg = Path(path), self.svg()
-        for suffix, drawn in ((".png", _png(svg)), (".pdf", vl_convert.svg_to_pdf(svg))):
-            with replacing(path.with_suffix(suffix)) as partial:
-                partial.write_bytes(drawn)
-        return path
+        return draw(self.spec, Path(path))
 
     def svg(self) -> str:
         """The picture as SVG."""
-        return vl_convert.vegalite_to_svg(self.spec)
+        return svg(self.spec)
 
     def _repr_png_(self) -> bytes:
-        return _png(self.svg())
+        return png(self.svg())
 
 
 def figure(charts: Mapping[str, Chart | None], entries: Sequence[Key], heading: str, columns: int = 3) -> Figure:
@@ -88,10 +80,6 @@ def figure(charts: Mapping[str, Chart | None], entries: Sequence[Key], heading: 
     if entries:
         spec["vconcat"].append(_legend(entries))
     return Figure(spec)
-
-
-def _png(svg: str) -> bytes:
-    return vl_convert.svg_to_png(svg, scale=SCALE)
 
 
 def _panel(heading: str, chart: Chart | None, width: int) -> Spec:

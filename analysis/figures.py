@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -30,42 +29,36 @@ EFFECTS = {
 """Headings of what batch accumulation does."""
 
 
-def thesis_figures(study: Study, frame: pd.DataFrame, folder: Path, trial_ids: Sequence[str]) -> list[Path]:
-    """Draw a study in the forms of the thesis, to PNG files of readable names in ``folder`` and PDF files beside them.
+def thesis_figures(study: Study, frame: pd.DataFrame, trial_ids: Sequence[str]) -> dict[str, Figure]:
+    """A study in the forms of the thesis, by readable names that can be those of files.
 
     For each of ``trial_ids``: the nine panels against epochs and against time, and what accumulating its batches took.
     Of the whole study: the nine panels of variations of every setting that comparisons differ in alone, and what
-    accumulating batches took in all comparisons. What there are no data for is not drawn.
+    accumulating batches took in all comparisons. What there are no data for is not there.
 
     Args:
         study: its tables.
         frame: its pairs.
-        folder: made where it is not there.
         trial_ids: comparisons to draw in full.
-
-    Returns:
-        The PNG files.
 
     Raises:
         TableError: the study has no such trial.
-        OSError: ``folder`` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    made = {}
     for trial_id in dict.fromkeys(trial_ids):
         arms(study, trial_id)  # says if there is no such trial
         name = f"trial-{label(study.trials.loc[study.trials['trial_id'] == trial_id, 'number'].iloc[0])}"
         for clock in ("epochs", "seconds"):
             if _curved(panel_rows(study, trial_id)):
-                made.append(nine_panels(study, trial_id, clock).save(folder / f"{name}-{clock}.png"))
+                made[f"{name}-{clock}"] = nine_panels(study, trial_id, clock)
         if len(accumulation(study, trial_id)):
-            made.append(accumulation_figure(study, trial_id).save(folder / f"{name}-accumulation.png"))
+            made[f"{name}-accumulation"] = accumulation_figure(study, trial_id)
     for key in hyperparameters(frame):
         found = variations(study, frame, key)
         if len(found.trial_ids) > 1 and _curved(found.rows):
-            made.append(variations_figure(study, frame, key).save(folder / f"variations-{_file_name(key)}.png"))
+            made[f"variations-{_file_name(key)}"] = variations_figure(study, frame, key)
     if len(accumulation(study)):
-        made.append(accumulation_figure(study).save(folder / "accumulation.png"))
+        made["accumulation"] = accumulation_figure(study)
     return made
 
 

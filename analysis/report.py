@@ -23,6 +23,7 @@ from analysis.load import Study
 from analysis.outcomes import SIDES, counted_by_arm
 from analysis.page import Block, Cell, Section, Table, Text, capped, choice, grid, noted, plain, render
 from analysis.pairs import STUDY, arms, final_rows
+from analysis.prints import drawn_beside
 from analysis.published import FOLDER as PUBLISHED
 from analysis.report_arms import controls, tuning
 from analysis.report_budget import budgets
@@ -32,7 +33,8 @@ from analysis.report_method import behaviour, tradeoff
 from analysis.report_settings import drivers
 from analysis.report_training import overfitting, speed
 from analysis.status import duration
-from analysis.stills import draw_stills
+from analysis.stills import stills as stills_of
+from analysis.stills import write_tables
 from analysis.tables import cell, span, thesis_table, written
 from analysis.tuning import at_best, standing
 from analysis.verdict import verdict
@@ -76,10 +78,13 @@ def write(study: Study, folder: Path, seed: int = 0, stills: bool = True) -> Pat
         folder.mkdir(parents=True, exist_ok=True)
         found = find(study, seed)
         chosen = extremes(found.frame)
-        if stills:
-            (folder / "figures").mkdir(exist_ok=True)
-            draw_stills(found, [trial_id for trial_id, _ in chosen.values()], folder / "figures")
-        return write_text(folder / "report.html", _page(found, chosen))
+        if not stills:
+            return write_text(folder / "report.html", _page(found, chosen))
+        (folder / "figures").mkdir(exist_ok=True)
+        figures = stills_of(found, [trial_id for trial_id, _ in chosen.values()])
+        with drawn_beside({name: figure.spec for name, figure in figures.items()}, folder / "figures"):
+            write_tables(found, folder / "figures")
+            return write_text(folder / "report.html", _page(found, chosen))
     except OSError as error:
         raise TableError(f"cannot write the report to {folder}: {error}; give a folder that can be written to") from (
             error

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analysis import drawing
 from analysis.curve_charts import looks, panel_charts
 from analysis.curves import MOST_VALUES, accumulation, panel_rows, variations
 from analysis.figures import (
@@ -306,9 +305,9 @@ def test_variations_and_accumulation_can_be_drawn_of_something_and_of_nothing(tr
     assert imread(batches).shape != imread(nothing).shape or (imread(batches) != imread(nothing)).any()
 
 
-def test_a_study_of_nothing_has_no_figures(mixed, tmp_path):
+def test_a_study_of_nothing_has_no_figures(mixed):
     none = pair(mixed).frame.iloc[:0]
-    assert thesis_figures(mixed, none, tmp_path / "all", []) == []
+    assert thesis_figures(mixed, none, []) == {}
 
 
 @pytest.mark.slow
@@ -318,26 +317,20 @@ def test_the_same_data_give_the_same_files(mixed, tmp_path):
     assert first.with_suffix(".pdf").read_bytes() == again.with_suffix(".pdf").read_bytes()
 
 
-def test_all_figures_of_a_study_have_readable_names(trial, study, tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(drawing.Figure, "save", lambda figure, path: saved.append(path) or path)
+def test_all_figures_of_a_study_have_readable_names(trial, study):
     trials = [_probing(trial, number, 2.0, config={"batch_size": 16 * 2**number, "seed": 0}) for number in range(3)]
     loaded = study(*trials)
-    made = thesis_figures(loaded, pair(loaded).frame, tmp_path / "figures", ["trial2", "trial2"])
-    assert [path.name for path in made] == [
-        "trial-2-epochs.png",
-        "trial-2-seconds.png",
-        "trial-2-accumulation.png",
-        "variations-batch_size.png",
-        "accumulation.png",
+    assert list(thesis_figures(loaded, pair(loaded).frame, ["trial2", "trial2"])) == [
+        "trial-2-epochs",
+        "trial-2-seconds",
+        "trial-2-accumulation",
+        "variations-batch_size",
+        "accumulation",
     ]
-    assert saved == made
-    assert {path.parent for path in made} == {tmp_path / "figures"}
-    assert (tmp_path / "figures").is_dir()
     ends = replace(loaded, epochs=loaded.epochs[loaded.epochs["epoch"] == 1].assign(samples_probed=None))
-    assert thesis_figures(ends, pair(ends).frame, tmp_path, ["trial2"]) == []  # no curves to draw
+    assert thesis_figures(ends, pair(ends).frame, ["trial2"]) == {}  # no curves to draw
     with pytest.raises(TableError, match="no trial 'nine'"):
-        thesis_figures(loaded, pair(loaded).frame, tmp_path, ["nine"])
+        thesis_figures(loaded, pair(loaded).frame, ["nine"])
 
 
 def test_what_was_recorded_is_only_drawn_and_never_read(trial, study):
