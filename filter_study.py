@@ -1,9 +1,10 @@
-"""filter-study from Python: read what studies left behind, and train a comparison in this process.
+"""filter-study from Python: run studies, read what they left behind, and train a comparison in this process.
 
     >>> import filter_study
     >>> study = filter_study.load("studies/few")
     >>> study.gaps(by=["dataset.samples_per_class"])
     >>> rows = filter_study.compare({"model.name": "LeNet", "epochs": 3})
+    >>> study = filter_study.run("quickstart", set={"search.trials": 30})
 
 Reading needs neither torch nor Ray: they are imported when something trains.
 """
@@ -30,15 +31,39 @@ from analysis.load import Study as Tables
 from analysis.outcomes import SIDES
 from trainables.errors import UserError
 
-__all__ = ["Comparison", "Figure", "Study", "TableError", "UserError", "compare", "from_result_grid", "load"]
+__all__ = [
+    "Arm",
+    "Comparison",
+    "Figure",
+    "Objective",
+    "Study",
+    "TableError",
+    "UserError",
+    "compare",
+    "confirm",
+    "from_objective",
+    "from_result_grid",
+    "load",
+    "objective",
+    "optuna_space",
+    "resume",
+    "run",
+    "tune_space",
+]
 __version__ = metadata.version("filter-study")
 
 if TYPE_CHECKING:
+    import optuna
     from ray.tune import ResultGrid
 
-    from study.plain_tune import Comparison
+    from study.experiment import Experiment
+    from study.plain_optuna import Objective
+    from study.plain_tune import Arm, Comparison
 
 At = Literal["final", "best"] | int
+Settings = Mapping[str, Any]
+"""Dotted keys, as in an experiment file, and their values."""
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -257,11 +282,11 @@ def load(*paths: str | Path, where: str | None = None) -> Study:
 
 
 def compare(
-    config: Mapping[str, Any] | None = None,
+    config: Settings | None = None,
     experiment: str | Path = "quickstart",
     on_epoch: Callable[[pd.DataFrame], object] | None = None,
     data_dir: str | Path | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     threads: int = 1,
 ) -> pd.DataFrame:
     """Train one comparison in this process, without Ray and without a record: an experiment's own settings.
@@ -283,16 +308,13 @@ def compare(
     Raises:
         UserError: a setting cannot be, data are missing; of several errors all are named.
     """
-    from study import experiment as experiments
     from study import preflight
     from trainables import imports
     from trainables.comparison import prepare
     from trainables.config import TrialConfig
 
-    given = dict(config or {}) | {"scheduler.name": "none", "resources.cpu": threads}
-    given |= {"data_dir": str(data_dir)} if data_dir is not None else {}
-    overrides = [f"{key}={json.dumps(value, default=_plain)}" for key, value in given.items()]
-    settled = experiments.load(str(experiment), overrides).alone()
+    alone = {"scheduler.name": "none", "resources.cpu": threads}
+    settled = _experiment(experiment, dict(config or {}) | alone, data_dir).alone()
     preflight.check_data(settled, device)
     imports.provide(settled.code)
     trial = TrialConfig.from_dotted(settled.trial)
@@ -306,13 +328,245 @@ def compare(
     return pd.DataFrame(rows)
 
 
+def run(
+    experiment: str | Path = "quickstart",
+    set: Settings | None = None,
+    dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
+    smoke: bool = False,
+    fair: bool = False,
+    address: str | None = None,
+    report: bool = True,
+    progress: bool = True,
+) -> Study:
+    """Run a study, as ``filter-study run`` does: on the Ray that this process uses, or else on one of its own.
+
+    In the main thread Ctrl-C, or a notebook's *interrupt*, ends it in good order; :func:`resume` goes on with it.
+
+    Args:
+        experiment: the name of a built-in one, or a file.
+        set: keys to set over the file's: ``{"search.trials": 30, "optimizer.name": "Adam"}``.
+        dir: an empty folder, or one to be made; none: ``studies/NAME-TIME``.
+        data_dir: folder or URI that data sets are read from.
+        code: folders with code of one's own.
+        smoke: whether to run the experiment's short form.
+        fair: whether every arm spends the compute that the baseline spends, each schedule run to its end.
+        address: of a Ray cluster to join, HOST:PORT or auto.
+        report: whether tables and report are written in the end.
+        progress: whether a bar and a line for each comparison are printed. Trouble is always said.
+
+    Raises:
+        UserError: a setting cannot be, or data are missing; of several errors all are named.
+    """
+    from study import scripted, verbs
+
+    settled = _experiment(experiment, set, data_dir, code, smoke, fair)
+    ended = verbs.begin(settled, _folder(dir), scripted.Script(report, progress), address)
+    return load(ended.folder)
+
+
+def resume(
+    study: str | Path | Study,
+    set: Settings | None = None,
+    add_trials: int = 0,
+    retry_failed: bool = False,
+    from_start: bool = False,
+    address: str | None = None,
+    allow_changed_code: bool = False,
+    report: bool = True,
+    progress: bool = True,
+) -> Study:
+    """Go on with a study after an interruption or a crash, or extend one that has ended, as ``filter-study resume``.
+
+    Args:
+        study: it, or its folder.
+        set: keys that change no result: of ``resources``, ``recovery``, ``wandb``; ``data_dir``, ``storage``, ``code``.
+        add_trials: configurations to try beyond those planned.
+        retry_failed: whether failed comparisons are tried again.
+        from_start: whether comparisons whose checkpoints are lost train from their start again.
+        address: of a Ray cluster to join, HOST:PORT or auto.
+        allow_changed_code: whether to go on though code of one's own has changed.
+        report: whether tables and report are written in the end.
+        progress: whether a bar and a line for each comparison are printed.
+
+    Raises:
+        UserError: it is no study, or cannot go on; of several errors all are named.
+    """
+    from study import scripted, verbs
+
+    audience = scripted.Script(report, progress)
+    ended = verbs.go_on(
+        _home(study), audience, _overrides(set), add_trials, retry_failed, from_start, address, allow_changed_code
+    )
+    return load(ended.folder)
+
+
+def confirm(
+    study: str | Path | Study,
+    top: int = 5,
+    seeds: int = 6,
+    dir: str | Path | None = None,
+    address: str | None = None,
+    allow_changed_code: bool = False,
+    progress: bool = True,
+) -> Study:
+    """Run a study's best configurations again on fresh seeds, as ``filter-study confirm``; the study of these runs.
+
+    Args:
+        study: it, or its folder; its report is written anew.
+        top: configurations to confirm, the best ones; beside them run those that are best for either arm.
+        seeds: fresh ones, for each configuration; fewer than 6 give no interval.
+        dir: an empty folder, or one to be made; none: ``confirmations/TIME`` in the study's.
+        address: of a Ray cluster to join, HOST:PORT or auto.
+        allow_changed_code: whether to run though code of one's own has changed.
+        progress: whether a bar and a line for each comparison are printed.
+
+    Raises:
+        UserError: it is no study, or nothing of it has finished.
+    """
+    from study import scripted, verbs
+
+    audience = scripted.Script(True, progress)
+    confirmed = verbs.confirm(_home(study), audience, top, seeds, _folder(dir), (), address, allow_changed_code)
+    return load(confirmed.folder)
+
+
+def objective(
+    experiment: str | Path = "quickstart",
+    set: Settings | None = None,
+    data_dir: str | Path | None = None,
+    device: Device = "auto",
+    threads: int = 1,
+    pruned_by: str | None = None,
+) -> Objective:
+    """A function of a trial for ``optuna.Study.optimize``: it trains the comparison that the trial suggests.
+
+    The study is Optuna's own: its sampler, its storage, and its pruner, which hears of every epoch. What the experiment
+    says of search and scheduler does not count. ``optuna.create_study(directions=objective.directions)`` has the right
+    directions, and :func:`from_objective` makes a study of what was trained.
+
+    Args:
+        experiment: the name of a built-in one, or a file: its space, its settings, its objective and its seeds.
+        set: keys to set over the file's.
+        data_dir: folder or URI that data sets are read from.
+        device: auto: CUDA where there is one.
+        threads: CPU threads; for the whole process.
+        pruned_by: the metric that the pruner hears of, such as ``better/validation_accuracy``, by which comparisons are
+            stopped that do badly in both arms; none: the objective. A pruner that looks at the gap flatters the gap.
+
+    Raises:
+        UserError: the experiment cannot be an objective, or data are missing; of several errors all are named.
+    """
+    from study import preflight
+    from study.plain_optuna import Objective
+    from trainables import imports
+
+    own = {"scheduler.name": "none", "resources.cpu": threads}
+    settled = _experiment(experiment, dict(set or {}) | own, data_dir)
+    preflight.check_data(settled, device)
+    imports.provide(settled.code)
+    return Objective(settled, preflight.runtime(settled, device), pruned_by)
+
+
+def from_objective(objective: Objective, to: str | Path) -> Study:
+    """The study of what an :func:`objective` of this process has trained so far.
+
+    Args:
+        objective: the function that Optuna called.
+        to: an empty folder, or one to be made, for its tables, from which :func:`load` reads it again.
+
+    Raises:
+        TableError: the folder is not empty or cannot be written.
+    """
+    return _written(objective.tables(), to)
+
+
+def tune_space(experiment: str | Path = "quickstart", set: Settings | None = None) -> dict[str, Any]:
+    """An experiment's space as Ray Tune's domains, with its fixed settings: a ``param_space`` for :class:`Comparison`.
+
+    A key that exists under a condition is drawn by a function of the others (``tune.sample_from``) and left out where
+    the condition does not hold. Random and grid search take these; Ray's ``OptunaSearch`` does not: give it
+    :func:`optuna_space`.
+
+    Args:
+        experiment: the name of a built-in one, or a file.
+        set: keys to set over the file's.
+
+    Raises:
+        UserError: a setting cannot be; of several errors all are named.
+    """
+    from search_spaces import tune_domains
+
+    settled = _experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
+    return tune_domains.domains(settled.space, settled.fixed)
+
+
+def optuna_space(
+    experiment: str | Path = "quickstart", set: Settings | None = None
+) -> Callable[[optuna.Trial], dict[str, Any]]:
+    """An experiment's space as a define-by-run function: it suggests every key and returns the whole configuration.
+
+    For an objective of one's own, and for Ray's ``OptunaSearch(space=…)``, whose configurations :class:`Comparison`
+    takes.
+
+    Args:
+        experiment: the name of a built-in one, or a file.
+        set: keys to set over the file's.
+
+    Raises:
+        UserError: a setting cannot be; of several errors all are named.
+    """
+    from search_spaces import convert
+
+    settled = _experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
+    return convert.DefineByRun(settled.space, settled.fixed)
+
+
+def _experiment(
+    source: str | Path,
+    given: Settings | None,
+    data_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
+    smoke: bool = False,
+    fair: bool = False,
+) -> Experiment:
+    """An experiment with keys that are set over its own."""
+    from study import experiment as experiments
+    from study import fair as same_compute
+
+    overrides = _overrides(dict(given or {}) | ({"data_dir": str(data_dir)} if data_dir is not None else {}))
+    read = same_compute.load if fair else experiments.load
+    return read(str(source), overrides, smoke, code=[str(folder) for folder in code])
+
+
+def _overrides(given: Settings | None) -> list[str]:
+    """Keys and values as ``--set`` takes them."""
+    return [f"{key}={json.dumps(value, default=_plain)}" for key, value in (given or {}).items()]
+
+
 def _plain(value: Any) -> Any:
     """A number of numpy or pandas, such as one of a DataFrame, as Python's own; anything else as text."""
     return value.item() if hasattr(value, "item") else str(value)
 
 
+def _folder(named: str | Path | None) -> Path | None:
+    return None if named is None else Path(named).expanduser()
+
+
+def _home(study: str | Path | Study) -> Path:
+    """The folder of a study."""
+    if not isinstance(study, Study):
+        return Path(study).expanduser()
+    if study.home is None:
+        raise TableError(f"{study.name}, as it is read here, has no folder of its own; give the folder of a study")
+    return study.home
+
+
 def from_result_grid(grid: ResultGrid, to: str | Path) -> Study:
-    """The study that a ``tune.Tuner`` of one's own with :class:`Comparison` left behind.
+    """The study that a ``tune.Tuner`` of one's own with :class:`Comparison` or :class:`Arm` left behind.
+
+    Trials of :class:`Arm` that differ in ``arm`` alone are one comparison.
 
     Args:
         grid: what ``Tuner.fit()`` returned.
@@ -323,22 +577,26 @@ def from_result_grid(grid: ResultGrid, to: str | Path) -> Study:
     """
     from study import plain_tune
 
-    folder, made = Path(to), plain_tune.tables(grid)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise TableError(f"{folder} is not empty, and what lies there could be another study's; give a new folder")
-        for name, table in made.items():
-            table.to_parquet(folder / f"{name}.parquet", index=False)
-    except OSError as error:
-        raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
+    return _written(plain_tune.tables(grid), to)
+
+
+def _written(made: Mapping[str, pd.DataFrame], to: str | Path) -> Study:
+    """The study of tables that are written to a folder."""
+    from study import plain
+
+    folder = Path(to).expanduser()
+    plain.write(made, folder)
     return load(folder)
 
 
 def __getattr__(name: str) -> Any:
-    """``Comparison``, which needs Ray and torch, is imported when it is asked for."""
-    if name == "Comparison":
-        from study.plain_tune import Comparison
+    """The classes that need Ray or torch are imported when they are asked for."""
+    if name in ("Arm", "Comparison"):
+        from study import plain_tune
 
-        return Comparison
+        return getattr(plain_tune, name)
+    if name == "Objective":
+        from study.plain_optuna import Objective
+
+        return Objective
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -26,6 +27,21 @@ def suggest(trial: optuna.Trial, space: Space, fixed: Values) -> dict[str, Any]:
             low, high = parameter.bounds
             values[key] = trial.suggest_float(key, low, high, log=parameter.loguniform is not None)
     return values
+
+
+@dataclass(frozen=True)
+class DefineByRun:
+    """A space as a function of a trial: it suggests every key, and returns the whole configuration.
+
+    A class, so that Ray can send it to another process.
+    """
+
+    space: Space
+    fixed: Values
+
+    def __call__(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The configuration that Optuna wants tried."""
+        return suggest(trial, self.space, self.fixed)
 
 
 def distributions(space: Space, fixed: Values, values: Values) -> dict[str, BaseDistribution]:

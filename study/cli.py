@@ -7,12 +7,12 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,10 +26,9 @@ from trainables.records import CLOCKS
 if TYPE_CHECKING:
     from analysis.load import Study
     from study.display import StudyDisplay
-    from study.history import History
+    from study.verbs import Ended
 
 INTERRUPTED = 130
-STUDIES = Path("studies")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a disk without room, when it does not name the file."""
 
@@ -128,7 +127,7 @@ def ls() -> None:
         about = experiment.about
         out.print(f"{name}  {about.title}", style="bold", soft_wrap=True)
         out.print(f"    {about.question}", soft_wrap=True)
-        out.print(f"    {_cost(experiment)}; {about.time}", soft_wrap=True)
+        out.print(f"    {experiment.extent}; {about.time}", soft_wrap=True)
 
 
 @app.command()
@@ -208,15 +207,9 @@ def run(
     filter-study run mine.yaml --set search.trials=100 --set resources.gpu=0.25 --dir studies/mine
     """
     experiment = _experiment(source, [*overrides, *["tensorboard=true"] * tensorboard], data_dir, smoke, code, fair)
-    from study import folder as folders
+    from study import verbs
 
-    _check(experiment, address)
-    folder = folders.made(folder) if folder else folders.new(STUDIES, experiment.name)
-    with folders.locked(folder), messages.kept(folder, _complain) as say:
-        folders.create(folder, experiment)
-        out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {folder}", soft_wrap=True)
-        _tell_bias(experiment)
-        _run(experiment, folder, no_report, say, address=address)
+    _leave(verbs.begin(experiment, folder, _Terminal(no_report), address))
 
 
 @app.command()
@@ -254,40 +247,10 @@ def resume(
 
     filter-study resume studies/mine --add-trials 20
     """
-    from analysis.database import DATABASE, repair
-    from study import folder as folders
-    from study import history as histories
-    from study import storage
-    from study.located import relative
+    from study import verbs
 
-    overrides = [*overrides, *_as_override(code)]
-    with folders.locked(folders.existing(folder)), messages.kept(folder, _complain) as say:
-        recorded_as, experiment = folders.recorded(folder), folders.reopen(folder, overrides, add_trials)
-        for line in relative(experiment):
-            say(line)
-        recorded = (folder / DATABASE).is_file()
-        repaired = repair(folder / DATABASE) if recorded else ()
-        history = histories.read(folder) if recorded else histories.History()  # it broke off while Ray started
-        if retry_failed:
-            history = histories.retrying(history)
-        changed = _changed_code(experiment, folder, allow_changed_code)
-        _check(experiment, address, begun=True)
-        storage.check(experiment, folder)
-        if not from_start:
-            storage.demand(experiment, folder, history, recorded_as.recovery.checkpoint_seconds)
-        folders.keep(folder, experiment)
-        if changed:
-            folders.allow_changed_code(folder, changed)
-        for damage in (*repaired, *history.damage):
-            say(f"damaged: {damage}")
-        unfinished = sum(past.unfinished for past in history.comparisons)
-        ended = len(history.comparisons) - unfinished
-        if ended == experiment.trials:
-            out.print(f"All {ended} comparisons have ended; to go on: --add-trials N", soft_wrap=True)
-            return
-        rest = f"{unfinished} go on, {experiment.trials - ended - unfinished} are new"
-        out.print(f"{experiment.about.title}: of {experiment.trials} comparisons {ended} have ended, {rest}")
-        _run(experiment, folder, no_report, say, history, address)
+    told, overrides = _Terminal(no_report), [*overrides, *_as_override(code)]
+    _leave(verbs.go_on(folder, told, overrides, add_trials, retry_failed, from_start, address, allow_changed_code))
 
 
 @app.command()
@@ -314,30 +277,10 @@ def confirm(
 
     Example: filter-study confirm studies/mine --top 3 --seeds 8
     """
-    from analysis import report as reports
-    from analysis.pairs import pair
-    from study import confirm as confirming
-    from study import folder as folders
-    from study import history as histories
-    from study import manifest
+    from study import verbs
 
-    searched = folders.reopen(folder, _as_override(code))
-    changed = _changed_code(searched, folder, allow_changed_code)
-    history = histories.read(folder)
-    runs = confirming.chosen(history, searched, pair(_load([str(folder)])).frame, top)
-    experiment = confirming.confirmation(searched, history, runs, seeds)
-    _check(experiment, address)
-    to = folders.made(to) if to else folders.new(folder / confirming.FOLDER)
-    with folders.locked(to), messages.kept(to, _complain) as say:
-        provenance = confirming.provenance(manifest.identity(folder), searched, runs)
-        folders.create(to, experiment, provenance, manifest.references(folder))
-        if changed:
-            folders.allow_changed_code(to, changed)
-        out.print(f"{experiment.about.title}: {_cost(experiment)}, recorded in {to}", soft_wrap=True)
-        out.print(confirming.described(runs, seeds), soft_wrap=True)
-        _run(experiment, to, False, say, address=address)
-        page = reports.write(_load([str(folder)]), folder)
-        out.print(f"report of the study, now with its confirmation: {page}", soft_wrap=True)
+    own = _as_override(code)
+    _leave(verbs.confirm(folder, _Terminal(), top, seeds, to, own, address, allow_changed_code))
 
 
 @app.command()
@@ -427,7 +370,9 @@ def slurm(
         overrides = [*overrides, f"data_dir={json.dumps(data_dir)}"]
     experiment = _experiment(source, overrides, smoke=smoke, code=code)
     overrides = [*overrides, *(_as_override(list(experiment.code)) if code else [])]
-    kept = resume or folder or STUDIES / f"{folders.name(experiment.name)}-{token_hex(2)}"  # other jobs have another
+    kept = (
+        resume or folder or folders.STUDIES / f"{folders.name(experiment.name)}-{token_hex(2)}"
+    )  # other jobs have another
     sets = [part for override in overrides for part in ("--set", override)]
     new = ["run", source, *(["--smoke"] if smoke else []), *sets, "--dir", str(kept)]
     command = tuple(["resume", str(kept), *sets] if resume else new)
@@ -477,47 +422,31 @@ def _tell_bias(experiment: Experiment) -> None:
         err.print(said, soft_wrap=True)
 
 
-def _check(experiment: Experiment, address: str | None = None, begun: bool = False) -> None:
-    """Look for data and resources, on the cluster at ``address`` if given, before anything is written."""
-    from contextlib import nullcontext
+class _Terminal:
+    """A terminal as the audience of a study; see :class:`study.verbs.Audience`."""
 
-    from study import preflight
-    from study.cluster import joined_ray, nodes
+    def __init__(self, no_report: bool = False) -> None:
+        self._no_report = no_report
 
-    preflight.check(experiment, begun=begun)
-    with joined_ray(address) if address else nullcontext():
-        preflight.check_resources(experiment)
-        if address and len(nodes()) > 1 and experiment.storage is None:
-            err.print(
-                "storage is not set: checkpoints stay on the node that writes them, unless the study's folder is "
-                "shared, and a comparison whose node dies starts over; --set storage=FOLDER_OR_URI that all can write",
-                soft_wrap=True,
-            )
+    def tell(self, text: str) -> None:
+        out.print(text, soft_wrap=True)
+
+    def complain(self, text: str) -> None:
+        _complain(text)
+
+    def display(self, experiment: Experiment, ended: int, found: list[float]) -> StudyDisplay:
+        from study.display import displayed
+
+        return displayed(experiment, ended, found, out)
+
+    def conclude(self, folder: Path) -> None:
+        if not self._no_report:
+            _conclude(folder)
 
 
-def _run(
-    experiment: Experiment,
-    folder: Path,
-    no_report: bool,
-    say: Callable[[str], None],
-    history: History | None = None,
-    address: str | None = None,
-) -> None:
-    """Run a study whose directory is held, then print and write what it shows."""
-    from study import runner
-
-    ended = [past for past in history.comparisons if not past.unfinished] if history else []
-    last = {report.trial_id: report.objectives[0] for report in history.reports} if history else {}
-    found = [last[past.trial_id] for past in ended if past.status == "finished" and past.trial_id in last]
-    with _display(experiment, len(ended), found) as display:
-        statuses = runner.run(experiment, folder, display, say, history, address)
-    statuses.update(past.status for past in ended)
-    if failed := statuses["failed"]:
-        say(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
-    if not no_report:
-        _conclude(folder)
-    if not statuses["finished"] + statuses["stopped"]:
-        say("No comparison got through.")
+def _leave(ended: Ended) -> None:
+    """With exit code 1 where nothing came of a study."""
+    if ended.fruitless:
         raise typer.Exit(1)
 
 
@@ -553,7 +482,7 @@ def train(
 
     preflight.check(experiment, device)
     config = TrialConfig.from_dotted(experiment.trial)
-    folder = folders.made(folder) if folder else folders.new(STUDIES, f"train-{experiment.name}")
+    folder = folders.made(folder) if folder else folders.new(folders.STUDIES, f"train-{experiment.name}")
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("epochs{task.fields[state]}"), TimeRemainingColumn())
     with folders.locked(folder), messages.kept(folder, _complain) as say:
         folders.create(folder, experiment)
@@ -828,13 +757,6 @@ def _as_override(code: list[str]) -> list[str]:
     return [f"code={json.dumps([str(_path(folder).absolute()) for folder in code])}"] if code else []
 
 
-def _changed_code(experiment: Experiment, folder: Path, allowed: bool) -> dict[str, Any] | None:
-    """What the manifest of the study in ``folder`` is to say of own code that has changed; None where it has not."""
-    from study import code, manifest
-
-    return code.demand_unchanged(experiment, manifest.read(folder).get(code.FIELD) or {}, allowed, folder)
-
-
 def _experiment(
     source: str,
     overrides: list[str],
@@ -850,19 +772,6 @@ def _experiment(
 
         return same_compute.load(source, overrides, smoke, code)
     return experiments.load(source, overrides, smoke, code=code)
-
-
-def _display(experiment: Experiment, ended: int, found: list[float]) -> StudyDisplay:
-    from study.display import StudyDisplay
-
-    objective = experiment.objective
-    keys = dict.fromkeys([*experiment.space, *(key for point in experiment.search.points for key in point)])
-    searched = [*keys, "seed"] if experiment.seeds > 1 else list(keys)
-    return StudyDisplay(out, experiment.trials, ended, found, searched, objective.metrics[0], experiment.modes[0])
-
-
-def _cost(experiment: Experiment) -> str:
-    return f"{experiment.trials} comparisons, up to {experiment.cost:,} epochs over all arms"
 
 
 def _have_a_home() -> None:

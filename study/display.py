@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from study.experiment import Experiment
+
 _COLOUR = {"finished": "green", "stopped": "yellow", "diverged": "red", "failed": "red", "interrupted": "yellow"}
 
 
@@ -85,6 +87,14 @@ class StudyDisplay:
         )
         self._progress.console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
         self._progress.advance(self._task)
+
+
+def displayed(experiment: Experiment, ended: int, found: list[float], console: Console) -> StudyDisplay:
+    """The display of a study; ``ended`` of its comparisons ended in an earlier run, some with objectives ``found``."""
+    keys = dict.fromkeys([*experiment.space, *(key for point in experiment.search.points for key in point)])
+    searched = [*keys, "seed"] if experiment.seeds > 1 else list(keys)
+    metric, mode = experiment.objective.metrics[0], experiment.modes[0]
+    return StudyDisplay(console, experiment.trials, ended, found, searched, metric, mode)
 
 
 class NoDisplay:

@@ -300,6 +300,16 @@ class Experiment(Frozen):
         configs = [TrialConfig.from_dotted(corner) for corner in self.corners()]
         return self.trials * max(config.epochs * len(config.arms) for config in configs)
 
+    @property
+    def validated(self) -> bool:
+        """Whether every comparison that the search can propose has validation data."""
+        return all(TrialConfig.from_dotted(corner).dataset.validation_fraction > 0 for corner in self.corners())
+
+    @property
+    def extent(self) -> str:
+        """How much there is to train, in words."""
+        return f"{self.trials} comparisons, up to {self.cost:,} epochs over all arms"
+
     def corners(self) -> list[dict[str, Any]]:
         """Configurations that show whether every value the search can take is valid."""
         if self.search.name == "points":
@@ -516,7 +526,7 @@ def _symmetric(experiment: Experiment) -> str:
     columns = [metric.partition("/")[2] for metric in experiment.objective.metrics]
     measured = [column.partition("_")[2] for column in columns if column in experiment.columns.evaluations]
     statistic = next(iter(measured), "accuracy")
-    return f"{BETTER}/{'validation' if _has_validation(experiment) else 'train'}_{statistic}"
+    return f"{BETTER}/{'validation' if experiment.validated else 'train'}_{statistic}"
 
 
 def _clashes(experiment: Experiment) -> list[str]:
@@ -596,7 +606,7 @@ def _metric_errors(experiment: Experiment) -> list[str]:
                 f"{where}.metric: {scope!r} is no arm of this experiment; set it to "
                 f"{f'{BETTER}/METRIC, ' if where == 'scheduler' else ''}gap/METRIC or to a metric of {', '.join(arms)}"
             )
-        if column.startswith("validation_") and not _has_validation(experiment):
+        if column.startswith("validation_") and not experiment.validated:
             errors.append(
                 f"{where}.metric: {metric!r} needs a validation set, and dataset.validation_fraction is 0; "
                 "set it above 0, or take a train_ or test_ metric"
@@ -607,7 +617,7 @@ def _metric_errors(experiment: Experiment) -> list[str]:
                 "set it to 1, or take a validation_ metric"
             )
     seldom = _train_evaluations(experiment) - {1, "running"}
-    if seldom and experiment.objective.baseline_floor > 0 and not _has_validation(experiment):
+    if seldom and experiment.objective.baseline_floor > 0 and not experiment.validated:
         errors.append(
             f"objective.baseline_floor: {experiment.objective.baseline_floor} is asked of training accuracy where "
             f"dataset.validation_fraction is 0, and evaluate.train is {_one(seldom)}; set evaluate.train to 1 or "
@@ -784,10 +794,6 @@ def _looked_at(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
 
 def _fixed(trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
     return {key: value for key, value in _settings(trial, space).items() if key not in space}
-
-
-def _has_validation(experiment: Experiment) -> bool:
-    return all(TrialConfig.from_dotted(corner).dataset.validation_fraction > 0 for corner in experiment.corners())
 
 
 def _train_evaluations(experiment: Experiment) -> set[int | str]:

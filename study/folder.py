@@ -24,6 +24,8 @@ from study.located import located
 from trainables.errors import UserError
 
 EXPERIMENT = "experiment.yaml"
+STUDIES = Path("studies")
+"""Where studies are kept unless it is said."""
 LOCK = ".lock"
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 """What flock says where another process holds the lock."""

@@ -12,6 +12,9 @@ from study import terminal
 
 FILENAME = "messages.log"
 
+Say = Callable[[str], None]
+"""Tells of trouble."""
+
 
 @contextmanager
 def kept(folder: Path, show: Callable[[str], object]) -> Iterator[Callable[[str], None]]:

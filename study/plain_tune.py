@@ -1,4 +1,4 @@
-"""A comparison in a ``tune.Tuner`` of one's own, and what such a Tuner left as the tables of a study.
+"""A comparison, or one of its arms, in a ``tune.Tuner`` of one's own; what such a Tuner left as a study's tables.
 
 For those who have their own way with Ray Tune. This program's engine is another: it keeps every epoch in a database as
 it comes, and goes on with a study bit for bit after anything. ``docs/python.md`` says what Ray's own way loses.
@@ -7,7 +7,9 @@ it comes, and goes on with a study bit for bit after anything. ``docs/python.md`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,19 @@ import pandas as pd
 from ray import tune
 
 from analysis.database import TableError
-from study.queue import Planned
-from trainables.config import TrialConfig
-from trainables.records import BUILT_IN, TRIAL_COLUMNS
+from search_spaces.tune_domains import ABSENT
+from study import plain
+from study.plain import Trained
 from trainables.tune import ComparisonTrainable
 
 RESULTS = "result.json"
 """Where Tune keeps what a trial reported, a line for each report."""
-OWN = ("data_dir", "objective", "device", "code")
+ARM = "arm"
+"""The key of a flat configuration that names the one arm to train."""
+OWN = (ARM, "data_dir", "objective", "device", "code")
 """Keys of a flat configuration that are no settings of the comparison."""
+METRIC = "validation_accuracy"
+"""What is to be as high as possible, unless it is said."""
 
 
 class Comparison(ComparisonTrainable):
@@ -44,33 +50,80 @@ class Comparison(ComparisonTrainable):
         Raises:
             ValueError: a setting cannot be.
         """
-        resources = self.trial_resources
-        cpus = resources.head_cpus if resources is not None else 1
-        super().setup(
-            {
-                "trial": _settings(config),
-                "runtime": {
-                    "data_dir": str(config.get("data_dir", "data")),
-                    "device": config.get("device", "auto"),
-                    "threads": max(int(cpus), 1),
-                },
-                "objective": {"metric": config.get("objective", "gap/validation_accuracy")},
-                "dead_run": {},
-                "recovery": {},
-                "code": config.get("code", ()),
-                "checkpoints": None,  # Tune's own, where it is asked for them
-            }
-        )
+        super().setup(_nested(config, _cpus(self), f"gap/{METRIC}"))
 
     def step(self) -> dict[str, Any]:
         """Advance every arm by one epoch."""
-        report = super().step()
-        kept = {name: value for name, value in report.items() if name not in ("objectives", "steps")}
-        return kept | {"rows": json.dumps(report["rows"])}
+        return _reported(super().step())
+
+
+class Arm(ComparisonTrainable):
+    """One arm of a comparison alone, with a configuration as :class:`Comparison` has.
+
+    A further key, ``arm``, names it: ``archetype``, by default ``filtered``, or any whose settings the configuration
+    has (``arms.NAME.selector.name``). An arm that another leads, such as ``random`` that selects as many samples as
+    ``filtered``, trains beside its leader. Where two trials differ in ``arm`` alone,
+    :func:`filter_study.from_result_grid` takes them for one comparison: an arm's numbers are the same as there.
+
+    A report has the arm's metrics by their own names (``test_accuracy``), and ``objective`` is one of them, by default
+    ``validation_accuracy``.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Fill in what the flat configuration leaves out.
+
+        Raises:
+            ValueError: a setting cannot be, or there is no such arm.
+        """
+        self.arm = _arm(config)
+        given = {**config, "objective": f"{self.arm}/{config.get('objective', METRIC)}", ARM: self.arm}
+        super().setup(_nested(given, _cpus(self), ""))
+        self.trial.needed(self.arm)
+
+    def step(self) -> dict[str, Any]:
+        """Advance the arm by one epoch."""
+        report = _reported(super().step())
+        own = {name.partition("/")[2]: value for name, value in report.items() if name.startswith(f"{self.arm}/")}
+        return own | {name: value for name, value in report.items() if "/" not in name}
+
+
+def _nested(config: Mapping[str, Any], cpus: float, objective: str) -> dict[str, Any]:
+    """A flat configuration as :class:`ComparisonTrainable` has it."""
+    return {
+        "trial": _settings(config),
+        "runtime": {
+            "data_dir": str(config.get("data_dir", "data")),
+            "device": config.get("device", "auto"),
+            "threads": max(int(cpus), 1),
+        },
+        "objective": {"metric": config.get("objective", objective)},
+        "dead_run": {},
+        "recovery": {},
+        "code": config.get("code", ()),
+        "checkpoints": None,  # Tune's own, where it is asked for them
+        "only": config.get(ARM),
+    }
+
+
+def _cpus(trainable: tune.Trainable) -> float:
+    """The cores that Tune gives a trial."""
+    resources = trainable.trial_resources
+    return resources.head_cpus if resources is not None else 1
+
+
+def _arm(config: Mapping[str, Any]) -> str:
+    """The one arm that a configuration is of."""
+    return str(config.get(ARM, "filtered"))
+
+
+def _reported(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report that Tune's loggers take."""
+    kept = {name: value for name, value in report.items() if name not in ("objectives", "steps")}
+    return kept | {"rows": json.dumps(report["rows"])}
 
 
 def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
-    """What a Tuner left of :class:`Comparison`, as the tables ``trials`` and ``epochs`` of a study.
+    """What a Tuner left of :class:`Comparison` or :class:`Arm`, as the tables ``trials`` and ``epochs`` of a study.
 
     Of a trial that Tune took back to an earlier epoch, the last report of each epoch counts. One that ended before its
     last epoch was stopped by Tune's scheduler. Of one that failed before its first report, Tune keeps no settings.
@@ -78,50 +131,54 @@ def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
     Raises:
         TableError: a trial is of another trainable, or its reports are gone.
     """
-    trials, epochs = [], []
+    groups: dict[tuple[Any, ...], dict[str, Trained]] = {}
     for number, result in enumerate(grid):
-        planned = Planned(number, _whole(result.config))
-        reports = _reports(Path(result.path))
-        rows = {(row["epoch"], row["arm"]): row for report in reports for row in json.loads(report["rows"])}
-        epochs += [row | {"trial_id": planned.trial_id} for row in rows.values()]
-        last: Mapping[str, Any] = reports[-1] if reports else {}
-        trials.append(
-            {
-                "trial_id": planned.trial_id,
-                "number": number,
-                "configuration": planned.configuration,
-                "status": _status(last, planned.config.get("epochs"), result.error),
-                "error": str(result.error) if result.error else last.get("reason"),
-                "started": reports[0]["timestamp"] - reports[0]["time_this_iter_s"] if reports else None,
-                "ended": last.get("timestamp"),
-                "objective": last.get("objective"),
-                **planned.config,
-            }
-        )
-    names = [column.name for column in TRIAL_COLUMNS]
-    found = pd.DataFrame(trials)
-    lacking = [column.name for column in BUILT_IN.all if not any(column.name in row for row in epochs)]
-    return {
-        "trials": found.reindex(columns=[*names, *(name for name in found if name not in names)]),
-        "epochs": pd.DataFrame(epochs).assign(**dict.fromkeys(lacking)),
-    }
+        one, config = _trained(result), result.config or {}
+        if ARM not in config:
+            groups[(number,)] = {"": one}
+            continue
+        same, arm = json.dumps(plain.whole(one.settings), sort_keys=True), _arm(config)
+        times = next(n for n in count() if arm not in groups.get((same, n), {}))
+        groups.setdefault((same, times), {})[arm] = one
+    return plain.tables([_together([*arms.values()]) for arms in groups.values()])
+
+
+def _trained(result: tune.Result) -> Trained:
+    """What one trial of a Tuner came to."""
+    reports = _reports(Path(result.path))
+    rows = {(row["epoch"], row["arm"]): row for report in reports for row in json.loads(report["rows"])}
+    last: Mapping[str, Any] = reports[-1] if reports else {}
+    settings = _settings(result.config or {})
+    return Trained(
+        settings=settings,
+        rows=list(rows.values()),
+        status=_status(last, plain.whole(settings).get("epochs"), result.error),
+        error=str(result.error) if result.error else last.get("reason"),
+        started=reports[0]["timestamp"] - reports[0]["time_this_iter_s"] if reports else None,
+        ended=last.get("timestamp"),
+        objective=last.get("objective"),
+    )
+
+
+def _together(arms: Sequence[Trained]) -> Trained:
+    """Arms that were trained apart, of the same settings, as one comparison; the first that fell short says how."""
+    if len(arms) == 1:
+        return arms[0]
+    rows = {(row["epoch"], row["arm"]): row for one in arms for row in one.rows}
+    short = next((one for one in arms if one.status != "finished"), arms[0])
+    times = [time for one in arms for time in (one.started, one.ended) if time is not None]
+    return replace(
+        short,
+        rows=[rows[key] for key in sorted(rows)],
+        started=min(times, default=None),
+        ended=max(times, default=None),
+        objective=None,
+    )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a flat configuration, the settings of the comparison."""
-    return {key: value for key, value in config.items() if key not in OWN}
-
-
-def _whole(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings with every default; as they are where they cannot be, which is why their trial failed.
-
-    Nothing where Tune has no configuration of a trial: one that failed before its first report.
-    """
-    settings = _settings(config or {})
-    try:
-        return TrialConfig.from_dotted(settings).to_dotted() if settings else {}
-    except ValueError:
-        return settings
+    return {key: value for key, value in config.items() if key not in OWN and value != ABSENT}
 
 
 def _reports(folder: Path) -> list[dict[str, Any]]:
@@ -133,7 +190,9 @@ def _reports(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise TableError(f"{file} cannot be read: {error}") from None
     if any("rows" not in report for report in reports):
-        raise TableError(f"{folder} is of another trainable than filter_study.Comparison; its reports have no rows")
+        raise TableError(
+            f"{folder} is of another trainable than filter_study.Comparison or Arm; its reports have no rows"
+        )
     return reports
 
 

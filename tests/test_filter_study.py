@@ -1,5 +1,6 @@
 """The public module: what it reads, what it trains, and what it does not import."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 
@@ -141,6 +143,72 @@ def test_a_comparison_is_refused_with_all_its_errors_before_it_trains():
     with pytest.raises(filter_study.UserError) as raised:
         filter_study.compare({"optimizer.lr": -1, "model.name": "LeNett", "epochs": 0})
     assert all(key in str(raised.value) for key in ("optimizer.lr", "LeNett", "epochs"))
+
+
+TINY = SMALL | {
+    "model.name": "FCNet10",
+    "space": {"optimizer.lr": {"choice": [0.01, 0.1]}},
+    "search": {"name": "grid"},
+    "scheduler": {"name": "none"},
+    "wandb.mode": "disabled",
+}
+
+
+@pytest.mark.slow
+def test_a_study_is_run_gone_on_with_and_confirmed_as_on_the_command_line(tmp_path, capsys):
+    home = tmp_path / "mine"
+    study = filter_study.run(set=TINY, dir=home)
+    assert study.home == home
+    assert study.trials["status"].tolist() == ["finished", "finished"]
+    assert (home / "report.html").is_file()
+    assert (home / "tables" / "pairs.parquet").is_file()
+    told = capsys.readouterr()
+    assert "2 comparisons, up to 12 epochs over all arms, recorded in" in told.out
+    assert told.err == ""
+    with pytest.raises(filter_study.UserError, match="is not empty"):
+        filter_study.run(set=TINY, dir=home)
+    with pytest.raises(filter_study.UserError, match=r"a study goes on as it began"):
+        filter_study.resume(study, set={"optimizer.lr": 1})
+    again = filter_study.resume(study, set={"resources.cpu": 1}, report=False, progress=False)
+    assert again.trials["trial_id"].tolist() == study.trials["trial_id"].tolist()
+    assert capsys.readouterr().out == ""
+    confirmed = filter_study.confirm(home, top=1, seeds=2, progress=False)
+    assert confirmed.home is not None
+    assert confirmed.home.parent == home / "confirmations"
+    assert set(confirmed.trials["seed"]) == {1, 2}
+    assert "Confirmed median gap" in (home / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_study_runs_in_another_thread_beside_a_notebook_s_event_loop(tmp_path):
+    async def cell():
+        return filter_study.run(set=TINY, dir=tmp_path / "loop", report=False, progress=False)
+
+    with ThreadPoolExecutor(1) as other:
+        study = other.submit(asyncio.run, cell()).result()
+    assert study.trials["status"].tolist() == ["finished", "finished"]
+
+
+def test_a_study_that_cannot_be_run_is_refused_with_all_its_errors(tmp_path):
+    with pytest.raises(filter_study.UserError) as raised:
+        filter_study.run(set={"optimizer.lr": -1, "search.trials": 0}, dir=tmp_path / "none")
+    assert all(key in str(raised.value) for key in ("optimizer.lr", "search.trials"))
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(filter_study.UserError, match="no built-in experiment"):
+        filter_study.run("quickstrat")
+    with pytest.raises(filter_study.UserError, match="is not there"):
+        filter_study.resume(tmp_path / "nowhere")
+    with pytest.raises(filter_study.TableError, match="give the folder of a study"):
+        filter_study.resume(filter_study.load(LANDSCAPE, where="seed >= 0"))
+
+
+def test_an_experiment_s_space_is_one_of_tune_s_and_one_of_optuna_s():
+    tuned = filter_study.tune_space("quickstart", {"epochs": 3})
+    assert tuned["epochs"] == 3
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = filter_study.optuna_space("quickstart", {"epochs": 3})(study.ask())
+    assert set(drawn) <= set(tuned)
+    assert filter_study.compare(drawn | {"dataset.samples_per_class": 20, "epochs": 1})["epoch"].max() == 1
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])

@@ -367,16 +367,19 @@ class Comparison:
         device: torch.device,
         graphs: bool = False,
         references: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+        only: str | None = None,
     ) -> None:
-        """``references`` as :class:`~trainables.config.Runtime` has them.
+        """``references`` as :class:`~trainables.config.Runtime` has them; ``only``: the arm to train, with those that
+        it follows.
 
         Raises:
+            ValueError: there is no such arm.
             UnmeasuredError: a budget is in reference seconds, and there are none for this configuration.
         """
         self.config = config
         reference = _reference(config, data, references)
         self.arms: list[Arm] = []
-        for name in config.in_order:
+        for name in config.in_order if only is None else config.needed(only):
             others = {arm.name: arm for arm in self.arms}
             self.arms.append(Arm(name, config.arms[name], config, data, device, others, graphs, reference))
         self.chance = float(torch.bincount(data.train.labels).max()) / len(data.train.labels)
@@ -496,17 +499,24 @@ def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "params"}
 
 
-def prepare(config: TrialConfig, runtime: Runtime) -> Comparison:
+def prepare(config: TrialConfig, runtime: Runtime, only: str | None = None) -> Comparison:
     """A comparison at its start, on the device and threads of ``runtime``; data are read once per process.
 
+    Args:
+        config: its settings.
+        runtime: where it runs.
+        only: the arm to train, with those that it follows; None: all.
+
     Raises:
+        ValueError: there is no such arm.
         DatasetError: the data set is missing, damaged or too small.
         DeviceError: CUDA is asked for and not there.
         PrecisionError: the device does not compute in the precision that is asked for.
         UnmeasuredError: a budget is in reference seconds, and ``runtime`` has none for the configuration.
     """
     data, device = ready(config, runtime)
-    return Comparison(config, data, device, runtime.cuda_graphs and device.type == "cuda", runtime.reference)
+    graphs = runtime.cuda_graphs and device.type == "cuda"
+    return Comparison(config, data, device, graphs, runtime.reference, only)
 
 
 def ready(config: TrialConfig, runtime: Runtime) -> tuple[Dataset, torch.device]:

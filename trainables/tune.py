@@ -32,8 +32,8 @@ class ComparisonTrainable(tune.Trainable):
 
     Its configuration has the parts ``trial`` (dotted keys of a TrialConfig), ``runtime``, ``objective``, ``dead_run``,
     ``recovery``, ``code`` (folders of the researcher's own code), ``checkpoints``: this comparison's own folder, a
-    Place as plain values, or None to keep none; and ``each``, where arms are tuned on their own: the ``ARM/METRIC`` of
-    each of them.
+    Place as plain values, or None to keep none; ``each``, where arms are tuned on their own: the ``ARM/METRIC`` of
+    each of them; and ``only``, where one arm alone is to be trained, with those that it follows.
     A result has the rows (``rows``; ``steps``, if traced), the search's numbers (``objectives``, and the first of them
     as ``objective``), ``epoch``, ``status`` (running, finished, diverged, stopped or failed), its ``reason`` and the
     metrics of :func:`trainables.comparison.report` and :func:`trainables.comparison.better`. A diverged comparison is
@@ -55,6 +55,7 @@ class ComparisonTrainable(tune.Trainable):
         self.trial = TrialConfig.from_dotted(config["trial"])
         self.objective = Objective.model_validate(config["objective"], context={"columns": self.trial.columns})
         self.each: Sequence[str] = config.get("each", ())
+        self.only: str | None = config.get("only")
         self.folder = Place(**config["checkpoints"]) if config["checkpoints"] else None
         self.checkpoints = Checkpoints(self.folder, self.recovery.checkpoints) if self.folder else None
         self.saved_at = time.monotonic()
@@ -147,7 +148,7 @@ class ComparisonTrainable(tune.Trainable):
     def _continued(self) -> Any:
         """The comparison at its newest checkpoint that can be used, or at its start."""
         for _, state in self.checkpoints.newest() if self.checkpoints else ():
-            comparison = prepare(self.trial, self.runtime)
+            comparison = prepare(self.trial, self.runtime, self.only)
             try:
                 if state["config"]["seed"] != self.trial.seed:
                     continue
@@ -161,7 +162,7 @@ class ComparisonTrainable(tune.Trainable):
             ):  # of another configuration, or another version of the program
                 continue
             return comparison
-        return prepare(self.trial, self.runtime)
+        return prepare(self.trial, self.runtime, self.only)
 
     def _save_if_due(self) -> str | None:
         """Keep a checkpoint of the epoch before; what went wrong, for that ends no training."""

@@ -206,9 +206,25 @@ class TrialConfig(Frozen):
         """The arms in an order in which each comes after those whose numbers it needs."""
         return sorted(self.arms, key=self._depth)
 
+    def needed(self, arm: str) -> list[str]:
+        """An arm and those whose numbers it needs, in :attr:`in_order`: what must be trained to train it.
+
+        Raises:
+            ValueError: there is no such arm.
+        """
+        if arm not in self.arms:
+            raise ValueError(f"arm {arm!r} is not one of {', '.join(self.arms)}")
+        found = [arm]
+        for one in found:
+            found += [leader for leader in self._leaders(one) if leader not in found]
+        return sorted(found, key=self._depth)
+
+    def _leaders(self, name: str) -> list[str]:
+        """The arms whose numbers an arm needs."""
+        return [leader for leader in (self.arms[name].follows, self.allotment(name).of) if leader is not None]
+
     def _depth(self, name: str) -> int:
-        leaders = [leader for leader in (self.arms[name].follows, self.allotment(name).of) if leader is not None]
-        return 1 + max(map(self._depth, leaders)) if leaders else 0
+        return 1 + max(map(self._depth, self._leaders(name)), default=-1)
 
     def __hash__(self) -> int:
         return hash(
