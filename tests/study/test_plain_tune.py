@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import ray
 from ray import tune
@@ -30,11 +31,19 @@ def local_ray() -> Iterator[None]:
         yield
 
 
-def fitted(folder: Path, space: dict[str, Any], **how: Any) -> tune.ResultGrid:
+def engine_s(pairs: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The pairs that our engine finds for the learning rates and seeds of others, in their order."""
+    points = pairs[["optimizer.lr", "seed"]].to_dict("records")
+    given = SMALL | {"space": {}, "search": {"name": "points", "points": points}, "scheduler": {"name": "none"}}
+    ours = filter_study.run(set=given | {"wandb.mode": "disabled"}, dir=folder, report=False, progress=False)
+    return ours.pairs().sort_values("number", ignore_index=True)
+
+
+def fitted(folder: Path, space: dict[str, Any], trainable: Any = None, **how: Any) -> tune.ResultGrid:
     tuner = tune.Tuner(
-        tune.with_resources(filter_study.Comparison, {"cpu": 1}),
+        tune.with_resources(trainable or filter_study.Comparison, {"cpu": 1}),
         param_space=SMALL | space,
-        tune_config=tune.TuneConfig(metric="objective", mode="max", **how),
+        tune_config=tune.TuneConfig(metric="objective", mode="max", reuse_actors=True, **how),
         run_config=tune.RunConfig(name="plain", storage_path=str(folder), verbose=0),
     )
     return tuner.fit()
@@ -62,6 +71,61 @@ def test_ray_s_own_search_and_early_stopping_leave_a_study_with_our_gaps(tmp_pat
                 assert same[name] == row[name], name
     again = filter_study.load(tmp_path / "tables")
     assert again.gaps()["median"].tolist() == study.gaps()["median"].tolist()
+    pairs = study.pairs()
+    engine = engine_s(pairs, tmp_path / "ours")
+    for metric in ("gap/test_accuracy", "gap/test_worst_loss", "gap/cumulative_compute"):
+        assert engine[metric].tolist() == pairs[metric].tolist()
+
+
+def test_an_experiment_s_space_is_searched_by_ray(tmp_path: Path) -> None:
+    small = {"dataset.samples_per_class": 20, "epochs": 2}
+    space = filter_study.tune_space("quickstart", small)
+    grid = fitted(tmp_path, space | SMALL | small, num_samples=3)
+    assert not grid.errors
+    study = filter_study.from_result_grid(grid, tmp_path / "tables")
+    assert study.trials["status"].tolist() == ["finished"] * 3
+    assert study.arms == ["archetype", "filtered", "random"]
+    with_momentum = study.trials["optimizer.momentum"].notna()
+    assert (with_momentum == (study.trials["optimizer.name"] == "SGD")).all()
+    by_run = filter_study.optuna_space("quickstart", small)
+    tuner = tune.Tuner(
+        tune.with_resources(filter_study.Comparison, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(space=by_run, metric="objective", mode="max"), num_samples=2
+        ),
+        run_config=tune.RunConfig(storage_path=str(tmp_path / "by run"), verbose=0),
+    )
+    study = filter_study.from_result_grid(tuner.fit(), tmp_path / "by run tables")
+    assert study.trials["status"].tolist() == ["finished"] * 2
+
+
+def test_arms_that_are_trained_alone_are_comparisons_with_the_same_gaps(tmp_path: Path) -> None:
+    space = {
+        "arm": tune.grid_search(["filtered", "archetype"]),
+        "seed": tune.grid_search([0, 1]),
+        "optimizer.lr": tune.grid_search([0.05]),
+    }
+    grid = fitted(tmp_path, space, filter_study.Arm)
+    assert not grid.errors
+    first = grid[0].metrics
+    assert first is not None
+    assert first["objective"] == first["validation_accuracy"]
+    assert "filtered/test_accuracy" not in first
+    study = filter_study.from_result_grid(grid, tmp_path / "tables")
+    assert study.trials["status"].tolist() == ["finished", "finished"]
+    pairs = study.pairs()
+    engine = engine_s(pairs, tmp_path / "ours")
+    for metric in ("gap/test_accuracy", "gap/test_worst_loss", "gap/cumulative_compute"):
+        assert engine[metric].tolist() == pairs[metric].tolist()
+
+
+def test_an_arm_that_another_leads_trains_beside_it_and_one_that_is_not_there_is_said(tmp_path: Path) -> None:
+    random = {"arms.random.selector.name": "random", "arms.random.selector.like": "filtered", "arm": "random"}
+    grid = fitted(tmp_path / "led", random | {"objective": "test_accuracy"}, filter_study.Arm)
+    study = filter_study.from_result_grid(grid, tmp_path / "tables")
+    assert study.arms == ["filtered", "random"]
+    alone = fitted(tmp_path / "lost", {"arm": "fitlered"}, filter_study.Arm)
+    assert "arm 'fitlered' is not one of archetype, filtered" in str(alone.errors[0])
 
 
 def test_a_population_of_ray_s_own_trains_and_is_read(tmp_path: Path) -> None:
