@@ -39,7 +39,7 @@ unit: setup ## Run the fast tests only.
 
 lock: setup ## Renew the pins from pyproject.toml.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --upgrade --group dev pyproject.toml -o requirements.lock
+	  --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate -c requirements.lock - -o requirements-uv.lock
 

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from study import experiment as experiments
-from study import messages, private, terminal
+from study import extras, messages, private, terminal
 from study.experiment import Experiment
 from trainables.errors import UserError
 from trainables.records import CLOCKS
@@ -406,7 +406,7 @@ def wandb_sync(folder: StudyFolder) -> None:
     Example: filter-study wandb sync studies/mine
     """
     from study import folder as folders
-    from study.weights_and_biases import sync
+    from study.trackers.weights_and_biases import sync
 
     folders.recorded(folder)
     with folders.locked(folder):  # what a driver is writing must not be touched
@@ -455,6 +455,10 @@ def train(
     source: Annotated[
         str, typer.Argument(help="The experiment whose settings to train.", metavar="[EXPERIMENT]", parser=_at_home)
     ] = "quickstart",
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(help="Further keys to set, as with --set: what a W&B sweep passes.", metavar="[KEY=VALUE]..."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
     data_dir: DataDir = None,
     folder: Folder = None,
@@ -467,16 +471,21 @@ def train(
 ) -> None:
     """Train one comparison in this process, without Ray: the experiment's own settings, nothing searched.
 
-    Example: filter-study train quickstart --set model.name=LeNet --set epochs=5
+    Examples:
+
+    filter-study train quickstart --set model.name=LeNet --set epochs=5
+
+    filter-study train quickstart model.name=LeNet epochs=5
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    overrides = [*overrides, *(more or [])]
     if threads is not None:
         overrides = [*overrides, f"resources.cpu={threads}"]
     overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
     experiment = _experiment(source, overrides, data_dir, code=code).alone()
     from study import folder as folders
-    from study import preflight, runner
+    from study import preflight, runner, trackers
     from study.display import NoDisplay
     from trainables.config import TrialConfig
 
@@ -495,6 +504,7 @@ def train(
 
             status = runner.train(experiment, folder, NoDisplay(), device, on_epoch, say)
         out.print(f"{status}; recorded in {folder}", soft_wrap=True)
+        trackers.finish(experiment, folder, say)
         if not no_report:
             _conclude(folder)
     if status != "finished":
@@ -807,6 +817,11 @@ def _code() -> int:
     except UserError as error:
         _complain(str(error))
         return error.exit_code
+    except ImportError as error:
+        if not (extra := extras.lacking(error)):
+            raise
+        _complain(str(extras.MissingError(extra, f"filter-study {' '.join(sys.argv[1:2])}")))
+        return UserError.exit_code
     except OSError as error:  # of a file that the user named, or of the disk under it
         if error.filename is None and error.errno not in FULL:
             raise

@@ -13,7 +13,7 @@ from functools import reduce
 from importlib import resources
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple, Self, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args, get_origin
 
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -31,6 +31,7 @@ from trainables.config import (
     Objective,
     Recovery,
     TrialConfig,
+    Used,
     declaration,
     flatten,
     members,
@@ -45,6 +46,7 @@ from trainables.records import SPLITS, Column, Columns
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4
 UNIONS = ("dataset", "model", "optimizer", "schedule")
+TrackerName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 _METHOD_PART = re.compile(r"arms\.[^.]+\.(filter|selector)")
 """Sections of a trial that are of several kinds, each with keys of its own."""
 DATA_PATH = "dataset.path"
@@ -184,6 +186,17 @@ class Wandb(Frozen):
 
     mode: Literal["offline", "online", "disabled"] = "offline"
     project: str = "filter-study"
+    artifact: bool = Field(False, description="keep the exported tables as an artifact when the study has ended")
+
+
+class Mlflow(Frozen):
+    """Logging to MLflow, from the driver."""
+
+    uri: str | None = Field(
+        None,
+        description="a tracking server, such as http://localhost:5000, or a folder for an SQLite file; None: none",
+    )
+    experiment: str = Field("filter-study", description="the MLflow experiment that runs belong to")
 
 
 class Experiment(Frozen):
@@ -206,6 +219,10 @@ class Experiment(Frozen):
     recovery: Recovery = Recovery()
     wandb: Wandb = Wandb()
     tensorboard: bool = False
+    mlflow: Mlflow = Mlflow()
+    trackers: dict[TrackerName, Used] = Field(
+        default_factory=dict, description="places of one's own that comparisons are shown at, by use:"
+    )
     data_dir: str = "data"
     code: tuple[str, ...] = Field((), description="folders with code of one's own, relative to the experiment's file")
     storage: str | None = Field(None, description="folder or URI that every node can write; None: the study's own")

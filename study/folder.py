@@ -189,7 +189,7 @@ def create(
         raise FolderError(f"--dir {folder}: {error.strerror}") from None
 
 
-CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "data_dir", "storage", "code")
+CHANGEABLE = ("resources", "recovery", "wandb", "tensorboard", "mlflow", "trackers", "data_dir", "storage", "code")
 
 
 def recorded(folder: Path) -> Experiment:

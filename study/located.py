@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from study.experiment import Experiment, ExperimentError
 from trainables.places import Place, is_uri
@@ -16,7 +17,8 @@ def located(experiment: Experiment) -> Experiment:
     Raises:
         ExperimentError: a path leads nowhere.
     """
-    places, errors = {}, []
+    places: dict[str, Any] = {}
+    errors = []
     for key, named in _named(experiment).items():
         try:
             places[key] = Place.of(named).root
@@ -24,6 +26,8 @@ def located(experiment: Experiment) -> Experiment:
             errors.append(f"{key}: {named!r}: {error}")
     if errors:
         raise ExperimentError(experiment.name, errors)
+    if (uri := experiment.mlflow.uri) is not None and not is_uri(uri):
+        places["mlflow"] = experiment.mlflow.model_copy(update={"uri": str(Path(uri).expanduser().absolute())})
     code = tuple(str(Path(folder).expanduser().absolute()) for folder in experiment.code)
     return experiment.model_copy(update={**places, "code": code})
 

@@ -17,9 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 import psutil
-import torch
 
-from study import code, preflight
+from study import code
 from study.experiment import Experiment
 from study.source import sources
 
@@ -41,6 +40,10 @@ def collect(
     Raises:
         CodeError: code that the experiment uses cannot be found.
     """
+    import torch  # which whoever only reads manifests need not have
+
+    from study import preflight
+
     training = "searched" if "seed" in experiment.space else experiment.trial.get("seed", 0)
     return {
         "name": experiment.name,

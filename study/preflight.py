@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from search_spaces.domains import combined
-from study import code, references, storage
+from study import code, references, storage, trackers
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
 from study.limits import available_cpus
@@ -100,12 +100,13 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
     """
     built: list[str] = []
     checks = _checks(experiment, device, begun)
-    _all(experiment, [partial(storage.probe, experiment), *checks, lambda: built.extend(networks(experiment))])
+    started = [partial(storage.probe, experiment), partial(trackers.check, experiment)]
+    _all(experiment, [*started, *checks, lambda: built.extend(networks(experiment))])
     return built
 
 
 def check_data(experiment: Experiment, device: str | None = None) -> None:
-    """The same without the storage.
+    """The same without storage and trackers.
 
     Raises:
         UserError: of several errors, all are named.

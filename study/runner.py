@@ -26,20 +26,18 @@ import torch
 from optuna import Study
 from ray import tune
 
-from study import cluster, code, manifest, private, references, schedulers, storage
+from study import cluster, code, manifest, private, references, schedulers, storage, trackers
 from study.environment import environment
 from study.experiment import Experiment
 from study.history import History
 from study.limits import available_cpus
-from study.loggers import Logger
 from study.preflight import check_resources, runtime, under_ray
 from study.queue import Planned, Queue
 from study.recorder import Recorder, RecordError
 from study.searcher import JOURNAL, Listed, Proposer, open_journal, propose
 from study.source import check_workers
-from study.tensorboard import TensorBoardLogger
+from study.trackers.base import Tracker
 from study.watch import Broken, Display, TuneWatch, Watch, breaking
-from study.weights_and_biases import WandbLogger, settle
 from trainables import imports
 from trainables.checkpoints import Checkpoints
 from trainables.comparison import prepare, report
@@ -69,24 +67,19 @@ class Interrupted(UserError):
 def watching(experiment: Experiment, folder: Path, display: Display, say: Callable[[str], None]) -> Iterator[Watch]:
     """The watch over a study in ``folder``; on leaving, everything is written and what still trains is interrupted.
 
-    ``say`` is told of trouble with W&B or TensorBoard.
+    ``say`` is told of trouble with trackers.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
         RecordError: the study's record cannot be written.
     """
-    settings, remark = settle(experiment.wandb, folder)
-    if remark:
-        say(remark)
-    loggers: list[Logger] = [WandbLogger(settings, folder, manifest.identity(folder))]
-    if experiment.tensorboard:
-        loggers.append(TensorBoardLogger(folder))
+    opened = trackers.opened(experiment, folder, say)
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(folder, experiment.columns))
-        for logger in loggers:
-            stack.callback(_close, logger, say)
+        for tracker in opened:
+            stack.callback(_close, tracker, say)
         scheduled, columns = experiment.scheduled[0], experiment.columns
-        watch = Watch(recorder, loggers, display, scheduled, columns, experiment.proposed_by)
+        watch = Watch(recorder, opened, display, scheduled, columns, experiment.proposed_by)
         stack.callback(watch.tell)
         try:
             yield watch
@@ -98,10 +91,10 @@ def watching(experiment: Experiment, folder: Path, display: Display, say: Callab
             raise RecordError(str(error)) from None
 
 
-def _close(logger: Logger, say: Callable[[str], None]) -> None:
-    logger.close()
-    if logger.failure:
-        say(logger.failure)
+def _close(tracker: Tracker, say: Callable[[str], None]) -> None:
+    tracker.close()
+    if tracker.failure:
+        say(tracker.failure)
 
 
 def run(

@@ -12,7 +12,7 @@ from analysis import report as reports
 from analysis import sources
 from analysis.database import DATABASE, repair
 from analysis.pairs import pair
-from study import code, folder, manifest, messages, preflight, runner, schedulers, storage
+from study import code, folder, manifest, messages, preflight, runner, schedulers, storage, trackers
 from study import confirm as confirming
 from study import history as histories
 from study.cluster import joined_ray, nodes
@@ -215,6 +215,7 @@ def _run(
     statuses.update(past.status for past in ended)
     if failed := statuses["failed"]:
         say(f"{failed} of {experiment.trials} comparisons failed; their errors are in the table trials.")
+    trackers.finish(experiment, of, say)
     audience.conclude(of)
     return _came(of, statuses, say)
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from study.loggers import Logger
 from study.queue import Planned
 from study.recorder import Recorder, RecordError
+from study.trackers.base import Tracker
 from trainables.checkpoints import HANG
 from trainables.comparison import report
 from trainables.places import Place
@@ -38,10 +38,10 @@ class Display(Protocol):
 
 
 class Watch:
-    """Records a study's trials, hands them to loggers and shows them; knows nothing of Ray.
+    """Records a study's trials, hands them to trackers and shows them; knows nothing of Ray.
 
-    What happens is recorded at once. Loggers hear of it, in order, when :meth:`tell` is called: by then the worker that
-    it is about can have been given its next epoch, and does not wait for them.
+    What happens is recorded at once. Trackers hear of it, in order, when :meth:`tell` is called: by then the worker
+    that it is about can have been given its next epoch, and does not wait for them.
 
     ``proposed_by`` gives for a comparison's number the side whose own search proposed it, where each has one.
     """
@@ -49,14 +49,14 @@ class Watch:
     def __init__(
         self,
         recorder: Recorder,
-        loggers: Sequence[Logger],
+        trackers: Sequence[Tracker],
         display: Display,
         scheduled: str,
         columns: Columns = BUILT_IN,
         proposed_by: Callable[[int], str | None] = lambda number: None,
     ) -> None:
         self._recorder = recorder
-        self._loggers = loggers
+        self._trackers = trackers
         self._display = display
         self.scheduled = scheduled
         self._columns = columns
@@ -72,9 +72,9 @@ class Watch:
         self._numbers[planned.trial_id] = planned.number
         side = self._proposed_by(planned.number)
         self._recorder.start(planned.trial_id, planned.number, planned.configuration, planned.config, side)
-        for logger in self._loggers:
-            self._untold.append(partial(logger.start, planned.trial_id, planned.config))
-        self._log(planned.trial_id, self._recorder.rows(planned.trial_id))  # what a logger has lost in a crash
+        for tracker in self._trackers:
+            self._untold.append(partial(tracker.start, planned.trial_id, planned.config))
+        self._log(planned.trial_id, self._recorder.rows(planned.trial_id))  # what a tracker has lost in a crash
         self._display.started(len(self._configs))
 
     def rewind(self, trial_id: str, epoch: int) -> None:
@@ -104,20 +104,20 @@ class Watch:
         config = self._configs[trial_id]
         for epoch, arms in groupby(rows, key=lambda row: row["epoch"]):
             metrics = report(list(arms), config["baseline"], config["treatment"], self._columns)
-            for logger in self._loggers:
-                self._untold.append(partial(logger.log, trial_id, int(epoch or 0), metrics))
+            for tracker in self._trackers:
+                self._untold.append(partial(tracker.log, trial_id, int(epoch or 0), metrics))
 
     def end(self, trial_id: str, status: str, epoch: int, objective: float | None, error: str | None = None) -> None:
         """A comparison ends."""
         config = self._configs.pop(trial_id)
         self.statuses[status] += 1
         self._recorder.end(trial_id, status, error)
-        for logger in self._loggers:
-            self._untold.append(partial(logger.end, trial_id, status))
+        for tracker in self._trackers:
+            self._untold.append(partial(tracker.end, trial_id, status))
         self._display.ended(self._numbers[trial_id], status, epoch, objective, config)
 
     def tell(self) -> None:
-        """Tell the loggers what they have not heard yet."""
+        """Tell the trackers what they have not heard yet."""
         while self._untold:
             self._untold.popleft()()
 

@@ -2,7 +2,8 @@
 
 ``use: my_lab.rho:RhoLoss`` in an experiment names the attribute ``RhoLoss`` of the module ``my_lab.rho``. ``use: rho``
 names the entry point ``rho`` of an installed package, in one of the groups ``filter_study.methods``,
-``filter_study.datasets``, ``filter_study.models``, ``filter_study.optimizers`` and ``filter_study.metrics``.
+``filter_study.datasets``, ``filter_study.models``, ``filter_study.optimizers``, ``filter_study.metrics`` and
+``filter_study.trackers``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from trainables.errors import UserError, did_you_mean
 
-Group = Literal["methods", "datasets", "models", "optimizers", "metrics"]
+Group = Literal["methods", "datasets", "models", "optimizers", "metrics", "trackers"]
 OURS = Path(__file__).parent.parent
 PACKAGES = ("study", "trainables", "search_spaces", "analysis")
 STDLIB = Path(sysconfig.get_path("stdlib"))

@@ -97,7 +97,7 @@ def weights_and_biases(settings: Wandb) -> Finding:
     """Whether W&B can be logged to as the experiment says."""
     if settings.mode != "online":
         return Finding("ok", "W&B", f"{settings.mode}: needs neither key nor network")
-    from study.weights_and_biases import unreachable
+    from study.trackers.weights_and_biases import unreachable
 
     if reason := unreachable():
         return Finding("warning", "W&B", reason, "mend that, or log offline: --set wandb.mode=offline")

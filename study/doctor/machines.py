@@ -147,7 +147,8 @@ def _limit(kind: int, hard: bool) -> float:
 def packages() -> Finding:
     """Whether the packages that the program asks for are there, in versions that it can use."""
     try:
-        wanted = [Requirement(line) for line in metadata.requires(PROGRAM) or ()]
+        named = [Requirement(line) for line in metadata.requires(PROGRAM) or ()]
+        wanted = [one for one in named if one.marker is None or one.marker.evaluate({"extra": "train"})]
     except metadata.PackageNotFoundError:
         text = f"{PROGRAM} is not installed: what it needs is not known"
         return Finding("warning", "packages", text, "install it in its folder: make setup, or pip install -e .")

@@ -63,7 +63,7 @@ def test_strangers_must_be_refused() -> None:
 
 def test_weights_and_biases_is_asked_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([None, "no API key (run: wandb login)"])
-    monkeypatch.setattr("study.weights_and_biases.unreachable", lambda: next(answers))
+    monkeypatch.setattr("study.trackers.weights_and_biases.unreachable", lambda: next(answers))
     assert access.weights_and_biases(Wandb(mode="offline")).level == "ok"
     assert access.weights_and_biases(Wandb(mode="disabled")).level == "ok"
     assert access.weights_and_biases(Wandb(mode="online")).level == "ok"

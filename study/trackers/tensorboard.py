@@ -1,6 +1,6 @@
 """Logging to TensorBoard from the driver: one folder a comparison, metrics named as everywhere.
 
-An epoch is one event, in the file when :meth:`TensorBoardLogger.log` returns. tensorboardX's own writers have a thread
+An epoch is one event, in the file when :meth:`TensorBoardTracker.log` returns. tensorboardX's own writers have a thread
 each, and wait for it for ever when a full disk has ended it; of tensorboardX only the formats are used.
 """
 
@@ -18,13 +18,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import hparams
 
-from study.loggers import Forgiving, forgiven, numbers
+from study.trackers.base import Forgiving, forgiven, numbers
 
 FOLDER = "tensorboard"
 
 
-class TensorBoardLogger(Forgiving):
-    """Writes event files to ``folder/tensorboard/TRIAL_ID``; a :class:`~study.loggers.Logger`.
+class TensorBoardTracker(Forgiving):
+    """Writes event files to ``folder/tensorboard/TRIAL_ID``; a :class:`~study.trackers.base.Tracker`.
 
     A comparison that a resumed study continues gets a further file. A file begins by telling TensorBoard to forget what
     older ones hold from its first epoch on.

@@ -1,4 +1,4 @@
-"""Where a study's comparisons are shown beside its own record: what every such logger does."""
+"""Where a study's comparisons are shown beside its own record: what every such tracker does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 
-class Logger(Protocol):
+class Tracker(Protocol):
     """Shows comparisons elsewhere; never the record of truth, so that nothing it does can end a study."""
 
     @property
@@ -29,7 +29,7 @@ class Logger(Protocol):
 
 
 class Forgiving:
-    """A logger of which a method that raises ends its own logging, not the study."""
+    """A tracker of which a method that raises ends its own logging, not the study."""
 
     name: str
 
@@ -45,14 +45,17 @@ _Arguments = ParamSpec("_Arguments")
 def forgiven(
     method: Callable[Concatenate[_Self, _Arguments], None],
 ) -> Callable[Concatenate[_Self, _Arguments], None]:
-    """A method of a :class:`Forgiving` logger that does nothing once one has failed, and fails in no other way."""
+    """A method of a :class:`Forgiving` tracker that does nothing once one has failed, and fails in no other way."""
 
     @wraps(method)
     def attempt(self: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
         if self.on:
             try:
                 method(self, *args, **kwargs)
-            except Exception as error:  # not one kind: connections, full disks, and what libraries raise by themselves
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # not one kind: connections, full disks, and what libraries raise by themselves
                 self.on = False
                 reason = str(error) or type(error).__name__
                 self.failure = f"{self.name} logging is off for the rest of this study: {reason}"

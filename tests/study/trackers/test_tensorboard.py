@@ -8,7 +8,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from study.tensorboard import TensorBoardLogger
+from study.trackers.tensorboard import TensorBoardTracker
 
 
 def crc32c(data: bytes) -> int:
@@ -68,7 +68,7 @@ def plugin(folder: Path) -> list[Any]:
 
 
 def test_every_epoch_of_every_comparison_is_in_its_own_folder(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
+    logger = TensorBoardTracker(tmp_path)
     for trial in ("0000-a", "0001-b"):
         logger.start(trial, {"optimizer.lr": 0.25, "model.name": "LeNet", "dataset.classes": None, "method": [1, 2]})
     for epoch in range(3):
@@ -91,7 +91,7 @@ def test_every_epoch_of_every_comparison_is_in_its_own_folder(tmp_path: Path) ->
 
 
 def test_an_epoch_can_be_read_as_soon_as_it_is_logged(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
+    logger = TensorBoardTracker(tmp_path)
     logger.start("a", {})
     logger.log("a", 0, {"x": 1.0})
     assert read(tmp_path / "tensorboard" / "a") == {0: {"x": 1.0}}
@@ -100,7 +100,7 @@ def test_an_epoch_can_be_read_as_soon_as_it_is_logged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", [0, 3, 5])
 def test_a_resumed_comparison_goes_on_and_no_epoch_stands_twice(tmp_path: Path, first: int) -> None:
     for session, epochs in enumerate((range(5), range(first, 8))):
-        logger = TensorBoardLogger(tmp_path)
+        logger = TensorBoardTracker(tmp_path)
         logger.start("a", {})
         for epoch in epochs:
             logger.log("a", epoch, {"x": 100 * session + epoch})
@@ -111,7 +111,7 @@ def test_a_resumed_comparison_goes_on_and_no_epoch_stands_twice(tmp_path: Path, 
 
 
 def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
+    logger = TensorBoardTracker(tmp_path)
     logger.start("a", {})
     for epoch, value in ((0, 0), (1, 1), (2, 2), (1, 11), (2, 12), (3, 13)):
         logger.log("a", epoch, {"x": value})
@@ -119,7 +119,7 @@ def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first(tmp_path: P
 
 
 def test_a_comparison_that_leaves_no_epoch_leaves_no_folder(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
+    logger = TensorBoardTracker(tmp_path)
     logger.start("a", {})
     logger.end("a", "failed")
     logger.log("a", 0, {"x": 1.0})
@@ -127,7 +127,7 @@ def test_a_comparison_that_leaves_no_epoch_leaves_no_folder(tmp_path: Path) -> N
 
 
 def test_trouble_with_the_disk_ends_its_logging_and_not_the_study(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path)
+    logger = TensorBoardTracker(tmp_path)
     logger.start("a", {})
     logger.log("a", 0, {"x": 1.0})
     full = os.open("/dev/full", os.O_WRONLY)

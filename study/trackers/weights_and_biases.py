@@ -11,13 +11,14 @@ one before. So no epoch is logged that an earlier folder holds, and what a kille
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from ssl import SSLError
@@ -33,7 +34,7 @@ from wandb.errors import AuthenticationError
 from wandb.proto import wandb_internal_pb2
 
 from study.experiment import Wandb
-from study.loggers import Forgiving, forgiven, numbers
+from study.trackers.base import Forgiving, forgiven, numbers
 
 Mode = Literal["online", "offline"]
 
@@ -108,21 +109,22 @@ def sync(folder: Path, say: Callable[[str], None]) -> int:
     return 1 if left else 0
 
 
-class WandbLogger(Forgiving):
-    """Keeps a W&B run open for every comparison that trains; a :class:`~study.loggers.Logger`.
+class WandbTracker(Forgiving):
+    """Keeps a W&B run open for every comparison that trains; a :class:`~study.trackers.base.Tracker`.
 
     ``study`` names the group and is part of every run's id: no other study's, and the same when this one is resumed,
-    moved or renamed.
+    moved or renamed. In a sweep of W&B's own, ``run`` is the id that its agent gave the one comparison.
     """
 
     name = "W&B"
 
-    def __init__(self, settings: Wandb, folder: Path, study: str) -> None:
+    def __init__(self, settings: Wandb, folder: Path, study: str, run: str | None = None) -> None:
         super().__init__(on=settings.mode != "disabled")
         self._mode = settings.mode
         self._project = settings.project
         self._folder = folder
         self._study = study
+        self._run = run
         self._runs: dict[str, Any] = {}
         self._next: dict[str, int] = {}
         self._uploads: list[Thread] = []
@@ -133,7 +135,7 @@ class WandbLogger(Forgiving):
         """Open the run of a comparison, or continue it; offline where an earlier part still waits for its upload."""
         if trial_id in self._runs:
             return
-        run_id = re.sub(r"[^\w.-]", "-", f"{self._study}-{trial_id}", flags=re.ASCII)[-128:]
+        run_id = self._run or _id(self._study, trial_id)
         earlier = sorted(self._folder.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb"))
         waiting = [file for file in earlier if _waits(file)]
         last = max([_mend(file) if file in waiting else _read(file)[0] for file in earlier], default=-1)
@@ -177,18 +179,7 @@ class WandbLogger(Forgiving):
             resume="allow" if resume else None,
             dir=self._folder,
             reinit="create_new",
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                disable_git=True,
-                disable_code=True,
-                x_disable_stats=True,  # the driver's, which say nothing of a comparison; its rows have the worker's
-                x_disable_meta=True,
-                x_save_requirements=False,
-                init_timeout=INIT_SECONDS[mode],
-                finish_timeout=UPLOAD_SECONDS,
-                finish_timeout_raises=True,
-            ),
+            settings=_settings(mode),
         )
 
     @forgiven
@@ -233,6 +224,67 @@ class WandbLogger(Forgiving):
             self.failure = (
                 f"W&B has not got the whole of {missing} of {len(self._uploads)} runs; the study's record has"
             )
+
+
+def keep_tables(settings: Wandb, folder: Path, study: str, tables: Sequence[Path]) -> str | None:
+    """Keep a study's exported tables as an artifact, a further version each time; why not, or None.
+
+    Args:
+        settings: the project, and whether online.
+        folder: the study's.
+        study: its id.
+        tables: the files.
+    """
+    settings, remark = settle(settings, folder)
+    mode: Mode = "online" if settings.mode == "online" else "offline"
+    try:
+        run = wandb.init(
+            project=settings.project,
+            group=study,
+            id=_id(study, f"tables-{time.time_ns() // 1000}"),
+            name="tables",
+            job_type="tables",
+            mode=mode,
+            dir=folder,
+            reinit="create_new",
+            settings=_settings(mode),
+        )
+        artifact = wandb.Artifact(_id(study, "tables"), type="tables")
+        for file in tables:
+            artifact.add_file(str(file))
+        run.log_artifact(artifact)
+        run.finish()
+    except Exception as error:  # W&B raises many kinds
+        return f"W&B has not got the tables: {error}"
+    finally:
+        wandb.teardown()
+    return remark
+
+
+def sweep_run() -> str | None:
+    """The id that the agent of a W&B sweep gave to the one run of this process; None where there is no sweep."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def _id(study: str, name: str) -> str:
+    """A name that W&B takes."""
+    return re.sub(r"[^\w.-]", "-", f"{study}-{name}", flags=re.ASCII)[-128:]
+
+
+def _settings(mode: Mode) -> wandb.Settings:
+    """W&B's settings of a run: nothing of this process is sent but what is logged."""
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,  # the driver's, which say nothing of a comparison; its rows have the worker's
+        x_disable_meta=True,
+        x_save_requirements=False,
+        init_timeout=INIT_SECONDS[mode],
+        finish_timeout=UPLOAD_SECONDS,
+        finish_timeout_raises=True,
+    )
 
 
 def _waiting(folder: Path) -> list[Path]:

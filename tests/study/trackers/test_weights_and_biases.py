@@ -14,9 +14,9 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 from wandb.sdk.lib import wbauth
 
-from study import weights_and_biases
 from study.experiment import Wandb
-from study.weights_and_biases import WandbLogger, settle, sync, unreachable
+from study.trackers import weights_and_biases
+from study.trackers.weights_and_biases import WandbTracker, settle, sync, unreachable
 from tests.study.wandb_server import KEY, Server, serving
 
 HEADER, BLOCK, FRAME = 7, 2**15, 7
@@ -122,7 +122,7 @@ def next_second() -> None:
 
 @pytest.mark.slow
 def test_every_epoch_of_every_comparison_is_in_its_own_offline_run(tmp_path: Path) -> None:
-    logger = WandbLogger(Wandb(), tmp_path, "study")
+    logger = WandbTracker(Wandb(), tmp_path, "study")
     for trial in ("a", "b"):
         logger.start(trial, {"optimizer.lr": 0.1, "dataset.classes": None})
     for epoch in range(3):
@@ -142,10 +142,10 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from study.experiment import Wandb
-from study.weights_and_biases import WandbLogger
-from tests.study.test_weights_and_biases import epoch_row
+from study.trackers.weights_and_biases import WandbTracker
+from tests.study.trackers.test_weights_and_biases import epoch_row
 
-logger = WandbLogger(Wandb(), Path(sys.argv[1]), "study")
+logger = WandbTracker(Wandb(), Path(sys.argv[1]), "study")
 logger.start("a", {"optimizer.lr": 0.1})
 logger.start("b", {"optimizer.lr": 0.2})
 logger.log("b", 0, {"filtered/test_accuracy": 0.5})
@@ -173,7 +173,7 @@ def test_a_resumed_comparison_goes_on_in_its_run_and_no_epoch_stands_twice(
 ) -> None:
     (before,) = parts(killed, "a")
     kept = len(rows(before))
-    logger = WandbLogger(Wandb(), killed, "study")
+    logger = WandbTracker(Wandb(), killed, "study")
     for trial, end in (("a", 40), ("b", 2)):
         logger.start(trial, {"optimizer.lr": 0.1})
         for epoch in range(end):  # the record has them all
@@ -212,7 +212,7 @@ def test_what_a_killed_study_left_can_be_uploaded_and_then_continued(
     kept = len(server.steps("study-a"))
     assert 0 < kept < 30
     assert "study-b" not in server.runs
-    logger = WandbLogger(Wandb(), killed, "study")
+    logger = WandbTracker(Wandb(), killed, "study")
     logger.start("a", {})
     for epoch in range(20, 40):  # from a checkpoint
         logger.log("a", epoch, epoch_row(epoch))
@@ -239,7 +239,7 @@ def test_without_a_network_sync_says_how_many_runs_wait_and_what_to_run_later(
 ) -> None:
     wandb_at(closed_port)
     folder = tmp_path / "my study"
-    logger = WandbLogger(Wandb(), folder, "study")
+    logger = WandbTracker(Wandb(), folder, "study")
     folder.mkdir()
     for trial in ("a", "b"):
         logger.start(trial, {})
@@ -309,7 +309,7 @@ def test_an_online_study_that_is_resumed_goes_on_in_its_run(
 ) -> None:
     wandb_at(server.url)
     for epochs, status in ((range(5), "interrupted"), (range(3, 8), "finished")):
-        logger = WandbLogger(Wandb(mode="online"), tmp_path, "study")
+        logger = WandbTracker(Wandb(mode="online"), tmp_path, "study")
         logger.start("a", {"optimizer.lr": 0.1})
         for epoch in epochs:
             logger.log("a", epoch, epoch_row(epoch))
@@ -328,7 +328,7 @@ def test_a_network_that_is_lost_keeps_no_comparison_waiting(
     monkeypatch.setattr(weights_and_biases, "UPLOAD_SECONDS", 1.0)
     monkeypatch.setattr(weights_and_biases, "unreachable", partial(unreachable, 1.0))
     wandb_at(server.url)
-    logger = WandbLogger(Wandb(mode="online"), tmp_path, "study")
+    logger = WandbTracker(Wandb(mode="online"), tmp_path, "study")
     for trial in ("a", "b"):
         logger.start(trial, {})
         logger.log(trial, 0, epoch_row(0))
@@ -351,7 +351,7 @@ def test_a_network_that_is_lost_keeps_no_comparison_waiting(
 
 
 def test_disabled_logging_leaves_nothing_behind(tmp_path: Path) -> None:
-    logger = WandbLogger(Wandb(mode="disabled"), tmp_path, "study")
+    logger = WandbTracker(Wandb(mode="disabled"), tmp_path, "study")
     logger.start("a", {})
     logger.log("a", 0, {"x": 1.0})
     logger.end("a", "finished")
@@ -364,7 +364,7 @@ def test_trouble_with_wandb_ends_its_logging_and_not_the_study(tmp_path: Path, m
         raise wandb.errors.CommError("no network")
 
     monkeypatch.setattr(wandb, "init", fail)
-    logger = WandbLogger(Wandb(), tmp_path, "study")
+    logger = WandbTracker(Wandb(), tmp_path, "study")
     logger.start("a", {})
     logger.log("a", 0, {"x": 1.0})
     logger.end("a", "finished")
@@ -376,9 +376,9 @@ import sys
 from pathlib import Path
 import psutil
 from study.experiment import Wandb
-from study.weights_and_biases import WandbLogger
+from study.trackers.weights_and_biases import WandbTracker
 
-logger = WandbLogger(Wandb(), Path(sys.argv[1]), "study")
+logger = WandbTracker(Wandb(), Path(sys.argv[1]), "study")
 logger.start("a", {})
 logger.log("a", 0, {"x": 1.0})
 for child in psutil.Process().children(recursive=True):
@@ -401,7 +401,7 @@ def test_the_death_of_wandbs_process_does_not_end_the_study(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_name_that_wandb_would_refuse_is_made_fit(tmp_path: Path) -> None:
-    logger = WandbLogger(Wandb(), tmp_path, "what? a/b: é")
+    logger = WandbTracker(Wandb(), tmp_path, "what? a/b: é")
     logger.start("a", {})
     logger.log("a", 0, {"x": 1.0})
     logger.close()
