@@ -19,6 +19,7 @@ from analysis.drawing import Figure
 from filter_study.reading import Study, load
 from filter_study.running import compare, confirm, resume, run
 from filter_study.searching import from_objective, from_result_grid, objective, optuna_space, tune_space
+from study import extras
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ __version__ = metadata.version("filter-study")
 
 def __getattr__(name: str) -> Any:
     """The classes that need Ray or torch are imported when they are asked for."""
+    if name in ("Arm", "Comparison", "Objective"):
+        extras.demand("train", name)
     if name in ("Arm", "Comparison"):
         from study import plain_tune
 

@@ -12,6 +12,7 @@ from analysis.database import TableError
 from filter_study import settings
 from filter_study.reading import Study, load
 from filter_study.settings import Device, Settings
+from study import extras
 
 
 def compare(
@@ -41,6 +42,7 @@ def compare(
     Raises:
         UserError: a setting cannot be, data are missing; of several errors all are named.
     """
+    extras.demand("train", "compare")
     from study import preflight
     from trainables import imports
     from trainables.comparison import prepare
@@ -92,6 +94,7 @@ def run(
     Raises:
         UserError: a setting cannot be, or data are missing; of several errors all are named.
     """
+    extras.demand("train", "run")
     from study import scripted, verbs
 
     settled = settings.experiment(experiment, set, data_dir, code, smoke, fair)
@@ -126,6 +129,7 @@ def resume(
     Raises:
         UserError: it is no study, or cannot go on; of several errors all are named.
     """
+    extras.demand("train", "resume")
     from study import scripted, verbs
 
     audience = scripted.Script(report, progress)
@@ -165,6 +169,7 @@ def confirm(
     Raises:
         UserError: it is no study, or nothing of it has finished.
     """
+    extras.demand("train", "confirm")
     from study import scripted, verbs
 
     audience = scripted.Script(True, progress)

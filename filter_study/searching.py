@@ -11,6 +11,7 @@ import pandas as pd
 from filter_study import settings
 from filter_study.reading import Study, load
 from filter_study.settings import Device, Settings
+from study import extras
 
 if TYPE_CHECKING:
     import optuna
@@ -45,6 +46,7 @@ def objective(
     Raises:
         UserError: the experiment cannot be an objective, or data are missing; of several errors all are named.
     """
+    extras.demand("train", "objective")
     from study import preflight
     from study.plain_optuna import Objective
     from trainables import imports
@@ -100,6 +102,7 @@ def tune_space(experiment: str | Path = "quickstart", set: Settings | None = Non
     Raises:
         UserError: a setting cannot be; of several errors all are named.
     """
+    extras.demand("train", "tune_space")
     from search_spaces import tune_domains
 
     settled = settings.experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
@@ -123,6 +126,7 @@ def optuna_space(
     """
     from search_spaces import convert
 
+    extras.demand("train", "optuna_space")
     settled = settings.experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
     return convert.DefineByRun(settled.space, settled.fixed)
 

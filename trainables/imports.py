@@ -91,7 +91,9 @@ def _entry_point(use: str, group: Group) -> Any:
 def _module(use: str, name: str) -> Any:
     try:
         missing = not name or util.find_spec(name) is None
-    except (ImportError, ValueError):
+    except (ImportError, ValueError) as error:
+        if name.partition(".")[0] in PACKAGES and not _is_ours(error):
+            raise  # a library is not installed that this program's own methods need
         missing = True
     except Exception as error:  # a package above it raises when it is imported
         raise CodeError(f"{use!r}: {told(error)}") from error
@@ -101,6 +103,11 @@ def _module(use: str, name: str) -> Any:
         )
     with blamed(f"{use!r}"):
         return importlib.import_module(name)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an import failed for want of a module of this program, rather than of a library."""
+    return not isinstance(error, ImportError) or (error.name or "").partition(".")[0] in PACKAGES
 
 
 @contextmanager
