@@ -785,7 +785,7 @@ def _unpinned(space: Space, trial: Mapping[str, Any], pinned: Collection[str]) -
     sections = tuple(f"{key}." for key in pinned)
     left = {}
     for key, parameter in space.items():
-        if key in pinned and parameter.when and isinstance(trial.get(key), domains.Scalar):
+        if key in pinned and parameter.when and key in trial and isinstance(trial[key], domains.Scalar):
             left[key] = Parameter(choice=(trial[key],), when=parameter.when)
         elif key not in pinned and not key.startswith(sections):
             left[key] = parameter
@@ -1054,7 +1054,8 @@ def _at(document: Mapping[str, Any], section: str) -> dict[str, Any]:
 def _drop_foreign(values: dict[str, Any], section: str, set_keys: Collection[str]) -> None:
     """Leave out the file's options of the model, optimizer, selector … that another has taken the place of."""
     own = f"{section}.use" in set_keys and values.get("use") is not None
-    options = fields.options(section, None if own else values.get("name"))
+    name = values.get("name")
+    options = fields.options(section, name if isinstance(name, str) and not own else None)
     for key in values.keys() - options if options else ():
         if f"{section}.{key}" not in set_keys:
             del values[key]

@@ -84,5 +84,5 @@ def options(section: str, name: str | None) -> frozenset[str]:
             return frozenset({"use"})
         return frozenset(named.class_of({"name": name}).model_fields) - {"use"} if name in named.table else frozenset()
     kinds = members(TrialConfig.model_fields[part].annotation)
-    member = kinds["use"] if name is None else kinds.get(name, kinds.get("built_in"))
+    member = kinds.get("use") if name is None else kinds.get(name, kinds.get("built_in"))
     return frozenset(member.model_fields) if member else frozenset()

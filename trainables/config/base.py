@@ -61,7 +61,8 @@ class Used(Frozen):
 def kind(section: Any) -> str | None:
     """What tells the members of a union of sections apart: ``use`` for code of one's own, else the section's name."""
     if isinstance(section, Mapping):
-        return "use" if "use" in section else section.get("name")
+        name = "use" if "use" in section else section.get("name")
+        return name if name is None or isinstance(name, str) else repr(name)  # which no section has
     return "use" if hasattr(section, "use") else getattr(section, "name", None)
 
 

@@ -57,9 +57,9 @@ class Named:
                 raise ValueError(f"{use!r} is no {self.what}: subclass one of trainables.methods")
             return found
         name = section.get("name")
-        if name not in self.table:
+        if not isinstance(name, str) or name not in self.table:
             raise ValidationError.from_exception_data(self.what, [self._unnamed(section)])
-        return imports.find(self.table[str(name)], "methods")
+        return imports.find(self.table[name], "methods")
 
     def _unnamed(self, section: Mapping[str, Any]) -> InitErrorDetails:
         """Why a section names no built-in class: an unknown name, or none; then, who has its options."""
