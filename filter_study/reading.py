@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -20,6 +20,38 @@ from analysis.load import Study as Tables
 from analysis.outcomes import SIDES
 
 At = Literal["final", "best"] | int
+
+
+class Frame(pd.DataFrame):
+    """A DataFrame whose ``groupby`` keeps the rows that have no value of a key, unless it is told ``dropna=True``.
+
+    A key has no value where it does not exist, such as the momentum of Adam, and where none is its default, such as
+    ``raw_batch_size``. pandas would drop such comparisons in silence.
+    """
+
+    @property
+    def _constructor(self) -> type[Frame]:
+        return Frame
+
+    def groupby(  # type: ignore[override]
+        self,
+        by: Any = None,
+        level: Any = None,
+        as_index: bool = True,
+        sort: bool = True,
+        group_keys: bool = True,
+        observed: bool = True,
+        dropna: bool = False,
+    ) -> Any:
+        """As :meth:`pandas.DataFrame.groupby`, with another default of ``dropna``."""
+        how: Any = {
+            "as_index": as_index,
+            "sort": sort,
+            "group_keys": group_keys,
+            "observed": observed,
+            "dropna": dropna,
+        }
+        return super().groupby(by, level, **how)
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,19 +72,19 @@ class Study:
         return self.tables.name
 
     @property
-    def trials(self) -> pd.DataFrame:
+    def trials(self) -> Frame:
         """A row per comparison: its status, times and configuration, a column for each dotted key."""
-        return self.tables.trials
+        return Frame(self.tables.trials)
 
     @property
-    def epochs(self) -> pd.DataFrame:
+    def epochs(self) -> Frame:
         """A row per comparison, arm and epoch. ``docs/tables.md`` has every column."""
-        return self.tables.epochs
+        return Frame(self.tables.epochs)
 
     @property
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> Frame:
         """A row per update; empty unless the experiment had ``trace: true``."""
-        return self.tables.steps
+        return Frame(self.tables.steps)
 
     @property
     def arms(self) -> list[str]:
@@ -79,7 +111,7 @@ class Study:
 
         Columns are the configuration keys, ``baseline/METRIC``, ``treatment/METRIC`` and ``gap/METRIC`` (positive: the
         treatment is better). A key that a comparison has no value of, such as the momentum of Adam, is missing there;
-        pandas drops such rows from ``groupby`` unless ``dropna=False`` is given, and :meth:`gaps` does not.
+        see :class:`Frame`.
 
         Args:
             at: ``final``, ``best`` (each arm's own best validation epoch) or the number of an epoch.
@@ -90,7 +122,7 @@ class Study:
         Raises:
             TableError: a name is unknown, or things do not go together.
         """
-        return self._answer((), (), at, clock, against, treatment).pairs.frame
+        return Frame(self._answer((), (), at, clock, against, treatment).pairs.frame)
 
     def gaps(
         self,
@@ -114,7 +146,7 @@ class Study:
         Raises:
             TableError: a name is unknown, or things do not go together.
         """
-        return self._answer(metrics, by, at, clock, against, treatment).summary
+        return Frame(self._answer(metrics, by, at, clock, against, treatment).summary)
 
     def verdict(self, metric: str = "test_accuracy", clock: str = "epochs", against: str | None = None) -> list[str]:
         """What the comparisons allow to say of a metric, a sentence or caveat each.

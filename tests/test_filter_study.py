@@ -66,6 +66,16 @@ def test_pairs_have_a_row_per_comparison_and_conditions_narrow_them(study):
     assert study.pairs(at="best")["gap/test_accuracy"].notna().all()
 
 
+def test_comparisons_without_a_value_of_a_key_are_a_group_of_their_own(study):
+    for table in (study.pairs(), study.trials):
+        key = "optimizer.momentum" if "optimizer.momentum" in table else "schedule.gamma"
+        assert table[key].isna().any()
+        assert table.groupby(key).size().sum() == len(table) == 48
+        assert table[table["seed"] >= 0].groupby([key, "model.name"])["seed"].count().sum() == 48  # of a part, too
+        assert table.groupby(key, dropna=True).size().sum() == table[key].notna().sum()
+    assert study.gaps(by=["optimizer.momentum"])["comparisons"].max() > 0
+
+
 def test_figures_are_drawn_in_a_notebook_and_saved(study, tmp_path):
     gaps = study.plot_gaps(by="model.name")
     assert gaps._repr_png_().startswith(b"\x89PNG")
