@@ -482,7 +482,8 @@ def train(
     overrides = [*overrides, *(more or [])]
     if threads is not None:
         overrides = [*overrides, f"resources.cpu={threads}"]
-    overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
+    if not any(one.partition("=")[0].strip() == "scheduler.name" for one in overrides):
+        overrides = [*overrides, "scheduler.name=none"]  # which has nothing to stop here
     experiment = _experiment(source, overrides, data_dir, code=code).alone()
     from study import folder as folders
     from study import preflight, runner, trackers

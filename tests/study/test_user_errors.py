@@ -78,6 +78,9 @@ def test_every_error_that_a_user_can_cause_is_one_message_and_its_exit_code(monk
         assert said == "optimizer.lr: -1: must be greater than 0\n", kind
 
 
+FURTHER = int(os.environ.get("WALK", "0"))
+"""Walk so many steps, other ones each time: ``WALK=2000 pytest tests/study/test_user_errors.py``. Else the same few."""
+
 SECTIONS = {
     key: value
     for key, value in flatten(
@@ -134,7 +137,7 @@ def fine(code: int, out: str, err: str, chosen: dict[str, Any]) -> None:
     assert (code == 2) == bool(err.strip()) or code == 0, (chosen, err)
 
 
-@settings(max_examples=int(os.environ.get("WALK", "150")))
+@settings(max_examples=FURTHER or 150, derandomize=not FURTHER)
 @given(SETTINGS)
 def test_no_setting_ends_in_a_traceback(chosen: dict[str, Any]) -> None:
     fine(*called("show", "quickstart", *overrides(chosen)), chosen)
@@ -151,7 +154,11 @@ PINNED = {
 
 
 @pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=FURTHER or 40,
+    derandomize=not FURTHER,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(chosen=SETTINGS)
 def test_what_is_valid_trains_and_what_is_not_says_why(chosen: dict[str, Any], tmp_path: Path) -> None:
     chosen = {key: value for key, value in chosen.items() if key not in PINNED and not key.startswith("mlflow")}
