@@ -51,6 +51,7 @@ def compare(
     alone = {"scheduler.name": "none", "resources.cpu": threads}
     settled = settings.experiment(experiment, dict(config or {}) | alone, data_dir).alone()
     preflight.check_data(settled, device)
+    preflight.networks(settled)
     imports.provide(settled.code)
     trial = TrialConfig.from_dotted(settled.trial)
     comparison = prepare(trial, preflight.runtime(settled, device))

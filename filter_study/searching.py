@@ -54,6 +54,7 @@ def objective(
     own = {"scheduler.name": "none", "resources.cpu": threads}
     settled = settings.experiment(experiment, dict(set or {}) | own, data_dir)
     preflight.check_data(settled, device)
+    preflight.networks(settled)
     imports.provide(settled.code)
     return Objective(settled, preflight.runtime(settled, device), pruned_by)
 

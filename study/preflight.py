@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from search_spaces.domains import combined
-from study import code, references, storage, trackers
+from study import code, memory, references, storage, trackers
 from study.cluster import nodes, slots
 from study.experiment import Experiment, ExperimentError
 from study.limits import available_cpus
@@ -82,7 +82,7 @@ def under_ray(experiment: Experiment, known: Mapping[str, tuple[float, float]] =
     return runtime(experiment, "cuda" if experiment.resources.gpu else "cpu", known)
 
 
-def check(experiment: Experiment, device: str | None = None, begun: bool = False) -> list[str]:
+def check(experiment: Experiment, device: str | None = None, begun: bool = False, here: bool = True) -> list[str]:
     """Check storage, arithmetic and threads, read every data set and build every network that the search can ask for.
 
     Args:
@@ -91,6 +91,7 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
             ``resources.gpu`` is above 0; whether there is one, :func:`check_resources` says.
         begun: whether the study has begun, so that its configurations are what they are: it goes on with batches that
             cannot be filled.
+        here: whether comparisons train on this machine, so that they must have room in its memory.
 
     Returns:
         What :func:`networks` says.
@@ -101,7 +102,7 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
     built: list[str] = []
     checks = _checks(experiment, device, begun)
     started = [partial(storage.probe, experiment), partial(trackers.check, experiment)]
-    _all(experiment, [*started, *checks, lambda: built.extend(networks(experiment))])
+    _all(experiment, [*started, *checks, lambda: built.extend(networks(experiment, here))])
     return built
 
 
@@ -114,15 +115,20 @@ def check_data(experiment: Experiment, device: str | None = None) -> None:
     _all(experiment, _checks(experiment, device, begun=False))
 
 
-def networks(experiment: Experiment) -> list[str]:
+def networks(experiment: Experiment, here: bool = True) -> list[str]:
     """Build every network that the search can ask for, for its data; each in a line: parameters and output.
 
+    Args:
+        experiment: what is to run.
+        here: whether comparisons train on this machine, so that they must have room in its memory.
+
     Raises:
-        ExperimentError: one cannot be built, or does not take the images; all errors at once.
+        ExperimentError: one cannot be built, does not take the images, or has no room; all errors at once.
     """
     data_dir = runtime(experiment, "cpu").data_dir
-    found: dict[tuple[AnyModel, Dimensions], str] = {}
+    found: dict[tuple[AnyModel, Dimensions], models.Examined | None] = {}
     errors: list[str] = []
+    lines: list[str] = []
     for config in (TrialConfig.from_dotted(corner) for corner in experiment.corners()):
         try:
             shape = dimensions(config.dataset, data_dir)
@@ -130,20 +136,22 @@ def networks(experiment: Experiment) -> list[str]:
                 imports.find(config.model.use, "models")
         except UserError:  # another check says so
             continue
-        if (config.model, shape) in found:
-            continue
-        try:
-            seen = models.examine(config.model, *shape)
-        except CodeError as error:
-            errors.append(str(error))
-            found[config.model, shape] = ""
-        else:
+        if (config.model, shape) not in found:
+            try:
+                seen = found[config.model, shape] = models.examine(config.model, *shape)
+            except CodeError as error:
+                errors.append(str(error))
+                found[config.model, shape] = None
+                continue
             images = " x ".join(map(str, (shape.channels, *shape.size)))
             output = f"output [n, {', '.join(map(str, seen.output))}] for images of {images}"
-            found[config.model, shape] = f"{config.model.title}: {seen.parameters:,} parameters, {output}"
+            lines.append(f"{config.model.title}: {seen.parameters:,} parameters, {output}")
+        known = found[config.model, shape]
+        if here and known and (no_room := memory.trouble(config, known, shape, experiment.resources)):
+            errors.append(no_room)
     if errors:
         raise ExperimentError(experiment.name, errors)
-    return list(dict.fromkeys(found.values()))
+    return list(dict.fromkeys(lines))
 
 
 def _checks(experiment: Experiment, device: str | None, begun: bool) -> list[Callable[[], object]]:

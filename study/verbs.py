@@ -188,7 +188,7 @@ def confirm(
 
 def _check(experiment: Experiment, audience: Audience, address: str | None, begun: bool = False) -> None:
     """Look for data and resources, on the cluster at ``address`` if given, before anything is written."""
-    preflight.check(experiment, begun=begun)
+    preflight.check(experiment, begun=begun, here=address is None)
     with joined_ray(address) if address else nullcontext():
         preflight.check_resources(experiment)
         if address and len(nodes()) > 1 and experiment.storage is None:

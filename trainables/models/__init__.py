@@ -6,8 +6,9 @@ Before anything runs, :func:`examine` says of what shape a network's output is, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +47,12 @@ class Examined(NamedTuple):
     Attributes:
         parameters: how many numbers it learns; frozen ones do not count.
         output: the shape of its output for one image.
+        activations: numbers that its layers with weights put out for one image.
     """
 
     parameters: int
     output: tuple[int, ...]
+    activations: int
 
 
 def build(config: AnyModel, channels: int, size: Size, classes: int, generator: torch.Generator) -> nn.Module:
@@ -85,14 +88,21 @@ def examine(config: AnyModel, channels: int, size: Size, classes: int) -> Examin
     shape = (2, channels, *size)
     if isinstance(config, ModelConfig):
         network = _planned(config, channels, size, classes)
-        return _examined(network, network(torch.empty(shape, device="meta")))
+        with _counted(network) as numbers:
+            logits = network(torch.empty(shape, device="meta"))
+        return _examined(network, logits, numbers)
     what = f"model.use {config.use!r}"
     network = own.build(config, channels, size, classes, stream(0, "weights"))
     images = torch.randn(shape, generator=stream(0, "images"))
     seen = f"with {classes} classes and images of shape {[channels, *size]} ([channels, height, width])"
     for training in (True, False):
         network.train(training)
-        with blamed(f"{what}, {seen}"), torch.no_grad(), own.seeded(stream(0, "layers")):
+        with (
+            blamed(f"{what}, {seen}"),
+            torch.no_grad(),
+            own.seeded(stream(0, "layers")),
+            _counted(network) as numbers,
+        ):
             logits = network(images)
         if not isinstance(logits, Tensor):
             raise CodeError(f"{what}: forward must return a tensor of shape [n, {classes}], not {_kind(logits)}")
@@ -103,12 +113,28 @@ def examine(config: AnyModel, channels: int, size: Size, classes: int) -> Examin
             )
         if not (logits.is_floating_point() and logits.isfinite().all()):
             raise CodeError(f"{what}: its output must be finite floating-point numbers; it is {logits.dtype}, {seen}")
-    return _examined(network, logits)
+    return _examined(network, logits, numbers)
 
 
-def _examined(network: nn.Module, logits: Tensor) -> Examined:
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[list[int]]:
+    """How many numbers its layers with weights put out while the block runs, each time."""
+    numbers: list[int] = []
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            numbers.append(output.numel())
+
+    layers = [layer for layer in network.modules() if any(True for _ in layer.parameters(recurse=False))]
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_hook(count).remove)
+        yield numbers
+
+
+def _examined(network: nn.Module, logits: Tensor, numbers: Sequence[int]) -> Examined:
     learned = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    return Examined(learned, tuple(logits.shape[1:]))
+    return Examined(learned, tuple(logits.shape[1:]), sum(numbers) // len(logits))
 
 
 def _kind(value: object) -> str:
