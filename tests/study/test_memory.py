@@ -56,7 +56,7 @@ def test_what_has_no_room_is_refused_with_the_remedy_and_what_may_fit_is_not() -
         preflight.networks(small)
     assert preflight.networks(small, here=False)
     with pytest.raises(ExperimentError, match=r"the free memory of this machine is .* take a smaller network or batch"):
-        preflight.networks(load("quickstart", [*large[1:], "model.name=FCNet1000000x100000"]))
+        preflight.networks(load("quickstart", [*large[1:], "model.name=FCNet100000x100000"]))
 
 
 def test_a_gpu_that_is_not_there_is_another_check_s_to_say() -> None:
