@@ -127,6 +127,7 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
     """
     data_dir = runtime(experiment, "cpu").data_dir
     found: dict[tuple[AnyModel, Dimensions], models.Examined | None] = {}
+    takes: dict[tuple[int, AnyModel], tuple[TrialConfig, models.Examined, Dimensions]] = {}
     errors: list[str] = []
     lines: list[str] = []
     for config in (TrialConfig.from_dotted(corner) for corner in experiment.corners()):
@@ -146,9 +147,12 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
             images = " x ".join(map(str, (shape.channels, *shape.size)))
             output = f"output [n, {', '.join(map(str, seen.output))}] for images of {images}"
             lines.append(f"{config.model.title}: {seen.parameters:,} parameters, {output}")
-        known = found[config.model, shape]
-        if here and known and (no_room := memory.trouble(config, known, shape, experiment.resources)):
-            errors.append(no_room)
+        if known := found[config.model, shape]:
+            takes[memory.least(config, known, shape), config.model] = config, known, shape
+    if here:
+        dearest = {model: asked for (_, model), asked in sorted(takes.items(), key=lambda item: item[0][0])}
+        troubles = [memory.trouble(*asked, experiment.resources) for asked in dearest.values()]
+        errors += [one for one in troubles if one]
     if errors:
         raise ExperimentError(experiment.name, errors)
     return list(dict.fromkeys(lines))
@@ -181,7 +185,8 @@ def _all(experiment: Experiment, checks: Sequence[Callable[[], object]]) -> None
     """Raise what the checks raise, of several all at once."""
     errors = [error for one in checks if (error := _error(one)) is not None]
     if len(errors) > 1:
-        raise ExperimentError(experiment.name, [str(error) for error in errors])
+        told = [error.errors if isinstance(error, ExperimentError) else [str(error)] for error in errors]
+        raise ExperimentError(experiment.name, [line for lines in told for line in lines])
     for error in errors:
         raise error
 
