@@ -226,7 +226,14 @@ def _rungs(study: Study) -> list[int]:
 
 
 def _others(study: Study) -> list[str]:
-    """The arms that are neither baseline nor treatment."""
+    """The first arms that are neither baseline nor treatment: those that select at random, then others by name."""
     compared = {name for side in SIDES if side in study.trials for name in study.trials[side].dropna()}
     arms = {str(name) for name in study.epochs["arm"].dropna().unique()}
-    return sorted(arms - compared)[:MOST_ARMS] if compared else []
+    ordered = sorted(arms - compared, key=lambda arm: (not at_random(study.trials, arm), arm))
+    return ordered[:MOST_ARMS] if compared else []
+
+
+def at_random(trials: pd.DataFrame, arm: str) -> bool:
+    """Whether an arm is a control: it selects its samples at random."""
+    key = f"arms.{arm}.selector.name"
+    return bool((trials[key] == "random").any()) if key in trials else arm == "random"

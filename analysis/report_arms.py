@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.charts import Axis, Chart, bars_chart, forest_chart, slug, thinned
 from analysis.curve_charts import best_of_n_chart
 from analysis.database import counted
-from analysis.findings import HEADLINE, Findings, forest_rows, headline_rows, summary_table, told
+from analysis.findings import HEADLINE, Findings, at_random, forest_rows, headline_rows, summary_table, told
 from analysis.gap_charts import LEARNED, described, scatter_chart, zero_lines
 from analysis.gaps import amount, label, settings, summarize, title
 from analysis.page import Block, Cell, Heading, Missing, Section, Table, Text, capped, choice, grid
@@ -48,7 +48,9 @@ def controls(found: Findings) -> Section:
         f"Median gaps in {title(HEADLINE)} with 95% intervals, between arms.",
     )
     lines = []
-    for arm, (against, _) in found.others.items():
+    random = [arm for arm in found.others if at_random(found.study.trials, arm)]
+    for arm in random or found.others:
+        against, _ = found.others[arm]
         row = summarize(against.frame, [HEADLINE]).iloc[0]
         if row["comparisons"]:
             of = counted(int(row["comparisons"]), "comparison")
@@ -62,7 +64,7 @@ def controls(found: Findings) -> Section:
         "well. In the plane, dots to the right of 0 are wins over the baseline, dots above 0 wins over the other arm."
     )
     blocks: list[Block] = [Text(note, note=True)]
-    if not any(_at_random(found.study.trials, arm) for arm in found.others):
+    if not random:
         answer, blocks = f"Not known: none of the arms picks its samples at random. {answer}", [Missing(NO_CONTROL)]
     options = [(arm, grid(_plane(found, arm))) for arm in found.others]
     planes = choice("Other arm", options) if len(options) > 1 else options[0][1]
@@ -76,12 +78,6 @@ def controls(found: Findings) -> Section:
     caption = f"Gap in {title(HEADLINE)} between every two arms, at the last epoch"
     blocks += [*grid(chart), summary_table(caption, rows, metric=False), *planes, *tables]
     return Section("controls", heading, answer, blocks)
-
-
-def _at_random(trials: pd.DataFrame, arm: str) -> bool:
-    """Whether an arm is a control: it selects its samples at random."""
-    key = f"arms.{arm}.selector.name"
-    return bool((trials[key] == "random").any()) if key in trials else arm == "random"
 
 
 def _plane(found: Findings, arm: str) -> Chart | None:

@@ -459,3 +459,17 @@ def test_an_example_says_how_it_stands_and_where_its_baseline_is_at_its_best():
         "in test accuracy won over an untuned baseline; its baseline is at its best in trial 0"
     )
     assert stands(frame, "trial0", "test_accuracy").startswith("in test accuracy lost; ")
+
+
+def test_among_many_arms_those_that_select_at_random_say_whether_it_is_the_method(trial, study, tmp_path):
+    names = ("archetype", "filtered", "a", "b", "c", "d", "e", "uniform")
+    arms = {name: [0.1, 0.5 + place / 100] for place, name in enumerate(names)}
+    trials = [
+        trial(number, arms, config={"arms.uniform.selector.name": "random", "seed": number}) for number in range(3)
+    ]
+    loaded = study(*trials)
+    assert [*findings.find(loaded, 0).others] == ["uniform", "a", "b", "c"]
+    text = words(page(loaded, tmp_path))
+    assert "filtered wins against uniform in 0% of 3 comparisons" in text
+    assert "none of the arms picks its samples at random" not in text
+    assert "wins against a in" not in text
