@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LANDSCAPE = ROOT / "tests" / "analysis" / "data" / "landscape"
-PARTS = ("filter_study", "study", "trainables", "search_spaces", "analysis", "pyproject.toml", "README.md")
+PARTS = ("filter_study", "study", "trainables", "search_spaces", "analysis", "pyproject.toml", "README.md", "LICENSE")
 SMALL = ("dataset.samples_per_class=20", "epochs=1", "model.name=FCNet10")
 
 pytestmark = [
