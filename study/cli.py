@@ -224,7 +224,7 @@ def resume(
         list[str],
         typer.Option(
             "--set",
-            help="Set a key of resources, recovery or wandb, data_dir, storage or tensorboard.",
+            help="Set a key of resources, recovery, wandb, mlflow or trackers; data_dir, storage or tensorboard.",
             metavar="KEY=VALUE",
         ),
     ] = [],  # noqa: B006
