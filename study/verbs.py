@@ -8,12 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from analysis import report as reports
-from analysis import sources
 from analysis.database import DATABASE, repair
-from analysis.pairs import pair
 from study import code, folder, manifest, messages, preflight, runner, schedulers, storage, trackers
-from study import confirm as confirming
 from study import history as histories
 from study.cluster import joined_ray, nodes
 from study.experiment import Experiment
@@ -162,6 +158,10 @@ def confirm(
     Raises:
         UserError: nothing has finished; or of several errors before the start, all are named.
     """
+    from analysis import report, sources  # which a study that only runs does not wait for
+    from analysis.pairs import pair
+    from study import confirm as confirming
+
     searched = folder.reopen(of, overrides)
     changed = _changed_code(searched, of, allow_changed_code)
     history = histories.read(of)
@@ -181,7 +181,7 @@ def confirm(
         audience.tell(confirming.described(runs, seeds))
         ended = _run(experiment, to, audience, say, address=address)
         if not ended.fruitless:
-            page = reports.write(sources.read([str(of)]), of)
+            page = report.write(sources.read([str(of)]), of)
             audience.tell(f"report of the study, now with its confirmation: {page}")
         return ended
 
