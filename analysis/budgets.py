@@ -15,11 +15,11 @@ import pandas as pd
 
 from analysis.gaps import CELL, SHORT, amount, label
 from analysis.load import Study
-from analysis.outcomes import SIDES, Floats, reached
+from analysis.outcomes import Floats, reached
 from analysis.pairs import pair, varied
 from analysis.statistics import configurations, gaps_of, interval, median, units
 from analysis.tables import span
-from trainables.records import BUILT_IN, CLOCKS
+from trainables.records import BUILT_IN, CLOCKS, SIDES
 
 T = TypeVar("T")
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import published
-from analysis.gaps import amount, bins, label, summarize, title
+from analysis.gaps import amount, bins, label, summarize
 from analysis.load import Study
 from analysis.outcomes import counted_by_arm
 from analysis.pairs import pair
 from analysis.tables import span
+from trainables.records import title
 
 __all__ = ["compare", "published_table"]
 

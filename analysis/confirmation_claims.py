@@ -24,10 +24,10 @@ from analysis.confirmations import (
     searched_in,
 )
 from analysis.database import counted
-from analysis.gaps import amount, label, title
+from analysis.gaps import amount, label
 from analysis.load import Study
 from trainables import documents
-from trainables.records import Columns
+from trainables.records import Columns, title
 
 SEARCHES = ("optuna", "random")
 """Values of ``search.name`` under which the best comparison is the best of many draws."""

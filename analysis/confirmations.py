@@ -17,11 +17,10 @@ import pandas as pd
 from analysis.database import TableError
 from analysis.gaps import hyperparameters
 from analysis.load import Study, load
-from analysis.outcomes import SIDES
 from analysis.pairs import last_gap, pair
 from analysis.statistics import configurations, interval, median
 from analysis.tuning import at_best, cells
-from trainables.records import Columns
+from trainables.records import SIDES, Columns
 
 FOLDER = "confirmations"
 

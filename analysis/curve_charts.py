@@ -14,8 +14,7 @@ from analysis.charts import BASELINE, DASHES, OTHERS, TREATMENT, Axis, Chart, Ke
 from analysis.curves import AXES as ALONG
 from analysis.curves import HEADINGS, PANELS, evenly, own_panels
 from analysis.curves import SAME_SCALE as SHARED
-from analysis.gaps import title
-from trainables.records import BUILT_IN, CLOCKS, Columns
+from trainables.records import BUILT_IN, CLOCKS, Columns, title
 
 SIDE_KEYS = {"baseline": (BASELINE, "dash"), "treatment": (TREATMENT, "line")}
 LOOKS = tuple(

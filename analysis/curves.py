@@ -12,9 +12,8 @@ from analysis.behaviour import QUANTITIES, over_time
 from analysis.database import TableError
 from analysis.gaps import label, settings
 from analysis.load import Study
-from analysis.outcomes import SIDES
 from analysis.pairs import arms
-from trainables.records import CLOCKS, Columns
+from trainables.records import CLOCKS, SIDES, Columns
 
 PANELS = (
     *("train_accuracy", "test_accuracy", "train_worst_loss"),

@@ -13,9 +13,10 @@ from analysis.curve_charts import LOOKS, behaviour_chart, budget_chart, looks, p
 from analysis.curves import MOST_VALUES, accumulation, panel_rows, variations
 from analysis.drawing import Figure, figure
 from analysis.gap_charts import gaps_chart, points
-from analysis.gaps import amount, hyperparameters, label, settings, title
+from analysis.gaps import amount, hyperparameters, label, settings
 from analysis.load import Study
 from analysis.pairs import arms, last_gap
+from trainables.records import title
 
 SETTINGS = (TREATMENT, *OTHERS, "#e69f00", "#56b4e9")
 """Colours of the values of a setting: as many as are drawn."""

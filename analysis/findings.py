@@ -13,16 +13,15 @@ import pandas as pd
 from analysis.budgets import accuracy_by_budget, clocks_of
 from analysis.charts import thinned
 from analysis.gap_charts import points
-from analysis.gaps import amount, hyperparameters, p_value, summarize, telling, title
+from analysis.gaps import amount, hyperparameters, p_value, summarize, telling
 from analysis.importance import importances
 from analysis.load import Study, TableError
-from analysis.outcomes import SIDES
 from analysis.page import LEFT_OUT, Cell, Table
 from analysis.pairs import STUDY, Pairs, pair, varied
 from analysis.rules import Rules, rules
 from analysis.stopped import Stopping, stopping
 from analysis.tables import STATISTICS, gap_table
-from trainables.records import BUILT_IN, Columns
+from trainables.records import BUILT_IN, SIDES, Columns, title
 
 HEADLINE = "test_accuracy"
 MAIN_METRICS = (

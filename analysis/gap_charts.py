@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts import GROUPS, ONCE, OTHERS, SOFT, TEXT, TREATMENT, Axis, Chart, Key, Spec, field, scale, slug
-from analysis.gaps import amount, bins, label, settings, title
-from analysis.outcomes import SIDES
+from analysis.gaps import amount, bins, label, settings
+from trainables.records import SIDES, title
 
 CLASSES = {f"{20 * place}–{20 * place + 20}%": place + 1 for place in range(5)}
 """Classes of the share won in a win map, and the number of their colours in the page's style."""

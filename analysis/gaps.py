@@ -242,11 +242,6 @@ def telling(frame: pd.DataFrame, metric: str) -> str | None:
     return max(strength, key=strength.__getitem__) if strength else None
 
 
-def title(metric: str) -> str:
-    """A metric's name in words: ``test_q90_loss`` is "test q90 loss"."""
-    return metric.replace("_", " ")
-
-
 def amount(metric: str, gap: float, columns: Columns = BUILT_IN) -> str:
     """A gap with sign and unit, fractions in percentage points; a dash where there is none.
 

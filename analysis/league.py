@@ -18,14 +18,13 @@ from scipy import stats
 
 from analysis.budgets import spending
 from analysis.database import TableError, counted
-from analysis.gaps import amount, p_value, title
+from analysis.gaps import amount, p_value
 from analysis.load import Study
-from analysis.outcomes import SIDES
 from analysis.pairs import pair
 from analysis.speed import reached, time_to
 from analysis.statistics import LEVEL, Values, gaps_of, holm, interval, median, sign_test
 from analysis.tables import to_latex, to_markdown, to_text
-from trainables.records import BUILT_IN, CLOCKS
+from trainables.records import BUILT_IN, CLOCKS, SIDES, title
 
 Form = Literal["text", "markdown", "latex"]
 

@@ -20,13 +20,14 @@ import pandas as pd
 from analysis import spreadsheet
 from analysis.database import DATABASE, TableError, columns, counted, reading
 from analysis.names import similar
-from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY, SIDES
+from analysis.outcomes import DIVERGED, MEASURED, OUT_OF_MEMORY
 from trainables import old_keys
 from trainables.records import (
     BUILT_IN,
     COLUMNS,
     DECLARATIONS,
     DECLARED_IN,
+    SIDES,
     SPLITS,
     STATUSES,
     STEP_COLUMNS,

@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainables.records import BUILT_IN, Columns
+from trainables.records import BUILT_IN, SIDES, Columns
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Objects = np.ndarray[Any, np.dtype[np.object_]]
-
-SIDES = ("baseline", "treatment")
 
 CLASSES = {"cifar100": 100}
 """Classes of the data sets that do not have 10."""

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes import SIDES, Floats
+from analysis.outcomes import Floats
 from analysis.statistics import configurations, estimate, holm, median
 from analysis.tables import THESIS_METRICS
+from trainables.records import SIDES
 
 RATIOS = tuple(THESIS_METRICS.values())
 """The metrics whose ratios the thesis prints: accuracy, mean loss, 0.9-quantile loss, worst loss."""

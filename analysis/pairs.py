@@ -19,7 +19,6 @@ from analysis.outcomes import (
     DIVERGED,
     LEARNED,
     OUT_OF_MEMORY,
-    SIDES,
     WITHOUT_UPDATES,
     Bools,
     Floats,
@@ -28,7 +27,7 @@ from analysis.outcomes import (
     outcomes,
     without_updates,
 )
-from trainables.records import BUILT_IN, CLOCKS, STATUSES, Columns, out_of_memory
+from trainables.records import BUILT_IN, CLOCKS, SIDES, STATUSES, Columns, out_of_memory
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

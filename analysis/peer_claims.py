@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.gaps import amount, title
+from analysis.gaps import amount
 from analysis.league import reached_by
 from analysis.load import Study
 from analysis.statistics import interval, median
+from trainables.records import title
 
 FILE = Path(__file__).parent / "peers.csv"
 HEADS = (

@@ -18,9 +18,9 @@ from analysis.curves import panel_rows
 from analysis.database import TableError
 from analysis.figures import caption
 from analysis.findings import HEADLINE, Findings, find, named, told
-from analysis.gaps import amount, chooser, label, settings, summarize, title
+from analysis.gaps import amount, chooser, label, settings, summarize
 from analysis.load import Study
-from analysis.outcomes import SIDES, counted_by_arm
+from analysis.outcomes import counted_by_arm
 from analysis.page import Block, Cell, Section, Table, Text, capped, choice, grid, noted, plain, render
 from analysis.pairs import STUDY, arms, final_rows
 from analysis.prints import drawn_beside
@@ -39,7 +39,7 @@ from analysis.tables import cell, span, thesis_table, written
 from analysis.tuning import at_best, standing
 from analysis.verdict import verdict
 from analysis.writing import write_text
-from trainables.records import BUILT_IN, STATUSES, Columns
+from trainables.records import BUILT_IN, SIDES, STATUSES, Columns, title
 
 QUESTIONS = (where, sure, controls, tuning, drivers, speed, overfitting, behaviour, tradeoff)
 """The nine questions, in their order."""

@@ -13,9 +13,10 @@ from analysis.curve_charts import best_of_n_chart
 from analysis.database import counted
 from analysis.findings import HEADLINE, Findings, at_random, forest_rows, headline_rows, summary_table, told
 from analysis.gap_charts import LEARNED, described, scatter_chart, zero_lines
-from analysis.gaps import amount, label, settings, summarize, title
+from analysis.gaps import amount, label, settings, summarize
 from analysis.page import Block, Cell, Heading, Missing, Section, Table, Text, capped, choice, grid
 from analysis.tuning import STANDINGS, UNLEARNED, UNTUNED, WON, Tuned, best_of_n, standing, tuned
+from trainables.records import title
 
 NO_CONTROL = (
     "No control arm was run, so it is not known whether the treatment does what it does by which samples it keeps, or "

@@ -26,10 +26,11 @@ from analysis.findings import (
     told,
 )
 from analysis.gap_charts import gaps_chart, win_map_chart
-from analysis.gaps import amount, label, p_value, summarize, title, win_map
+from analysis.gaps import amount, label, p_value, summarize, win_map
 from analysis.page import Block, Cell, Heading, Missing, Section, Table, Text, capped, choice, grid
 from analysis.statistics import evidence
 from analysis.tables import span
+from trainables.records import title
 
 HOW_GAPS = (
     "A gap is the treatment's value minus the baseline's, turned so that positive always means that the treatment is "

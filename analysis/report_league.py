@@ -7,10 +7,11 @@ import pandas as pd
 from analysis.budgets import clocks_of
 from analysis.charts import Chart, forest_chart
 from analysis.findings import Findings
-from analysis.gaps import amount, title
+from analysis.gaps import amount
 from analysis.league import COSTS, HEADLINE, League, how_soon, league, league_table, soon_table, told
 from analysis.page import Block, Cell, Section, Table, Text, choice, grid, plain
 from analysis.speed import targets
+from trainables.records import title
 
 MANY = 4
 """Arms from which on they are ranked; of fewer, the other sections say all."""

@@ -8,10 +8,11 @@ import pandas as pd
 
 from analysis.charts import Chart, forest_chart
 from analysis.findings import HEADLINE, Findings, percent
-from analysis.gaps import amount, title
+from analysis.gaps import amount
 from analysis.page import Block, Cell, Heading, Missing, Section, Table, Text, grid
 from analysis.rules import Rules
 from analysis.tables import span
+from trainables.records import title
 
 HOW_IMPORTANT = (
     "fANOVA: the share of the gap's variance between configurations that a setting explains by itself, in a random "

@@ -13,11 +13,11 @@ from analysis.curves import AXES as ALONG
 from analysis.database import counted
 from analysis.findings import Findings, percent, times
 from analysis.gap_charts import LEARNED, UNLEARNED, described, scatter_chart
-from analysis.gaps import p_value, settings, title
-from analysis.outcomes import SIDES
+from analysis.gaps import p_value, settings
 from analysis.overfitting import ratios, summarize_ratios
 from analysis.page import Block, Cell, Missing, Section, Table, Text, choice, grid
 from analysis.speed import reached, speeds, targets, time_to
+from trainables.records import SIDES, title
 
 HOW_FAST = (
     "An arm that ends below an accuracy has not failed to reach it: it was not trained for longer, and counts as "

@@ -26,10 +26,10 @@ from scipy import stats
 
 from analysis.database import TableError
 from analysis.load import Study, config_keys
-from analysis.outcomes import SIDES, Bools, Floats
+from analysis.outcomes import Bools, Floats
 from analysis.pairs import STUDY, Ints, without_loss
 from analysis.statistics import configurations, holm, units
-from trainables.records import CLOCKS
+from trainables.records import CLOCKS, SIDES
 
 WINNERS = ("treatment", "tied", "baseline", "undecided")
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)

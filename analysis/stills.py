@@ -10,9 +10,9 @@ from analysis.drawing import Figure
 from analysis.figures import budget_figure, gap_distribution, thesis_figures
 from analysis.findings import DRAWN_METRICS, HEADLINE, Findings
 from analysis.gaps import CELL, summarize
-from analysis.outcomes import SIDES
 from analysis.tables import gap_table, thesis_form, to_latex, to_markdown
 from analysis.writing import write_text
+from trainables.records import SIDES
 
 FORMED_BY = 2
 """Settings that the thesis's form of table is grouped by, at most."""

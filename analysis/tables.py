@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.database import TableError
-from analysis.gaps import amount, bins, label, p_value, title
+from analysis.gaps import amount, bins, label, p_value
 from analysis.load import Study
-from analysis.outcomes import SIDES
 from analysis.pairs import pair, without_loss
 from analysis.statistics import configurations
-from trainables.records import BUILT_IN, Columns
+from trainables.records import BUILT_IN, SIDES, Columns, title
 
 THESIS_METRICS = {
     "Accuracy": "accuracy",

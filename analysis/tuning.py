@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.gaps import CELL, label
-from analysis.outcomes import SIDES, WITHOUT_UPDATES, reached
+from analysis.outcomes import WITHOUT_UPDATES, reached
 from analysis.pairs import varied
 from analysis.statistics import configurations, gaps_of
-from trainables.records import BUILT_IN, Columns
+from trainables.records import BUILT_IN, SIDES, Columns
 
 UNTRAINED, LOST, TIED, UNLEARNED, UNTUNED, WON = STANDINGS = (
     "treatment without updates",

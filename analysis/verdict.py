@@ -13,13 +13,14 @@ import pandas as pd
 
 from analysis.budgets import Budget, budget, clocks_of, of_comparisons, shared, spending
 from analysis.database import counted
-from analysis.gaps import amount, p_value, summarize, title
-from analysis.outcomes import LEARNED, SIDES, counted_by_arm, decided, finite_gaps
+from analysis.gaps import amount, p_value, summarize
+from analysis.outcomes import LEARNED, counted_by_arm, decided, finite_gaps
 from analysis.pairs import STUDY, Pairs, pair
 from analysis.statistics import ENOUGH, better, configurations, improvement, units, unseen
-from analysis.stopped import POPULATION, Stopping, stopping
+from analysis.stopped import Stopping, stopping
+from analysis.stopping_rule import POPULATION
 from analysis.tuning import UNTUNED, Tuned, standing, tuned
-from trainables.records import BUILT_IN, Columns
+from trainables.records import BUILT_IN, SIDES, Columns, title
 
 SPENT: Mapping[str, str] = {
     "epochs": "passes over the data",

@@ -17,7 +17,7 @@ from analysis.database import TableError
 from analysis.drawing import Figure
 from analysis.gaps import settings
 from analysis.load import Study as Tables
-from analysis.outcomes import SIDES
+from trainables.records import SIDES
 
 At = Literal["final", "best"] | int
 

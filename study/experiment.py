@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args, ge
 
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
-from analysis.outcomes import SIDES
 from search_spaces import domains, spaces
 from search_spaces.domains import Parameter, Space, SpaceError
 from trainables import documents, fields, imports, old_keys
@@ -41,7 +40,7 @@ from trainables.config import (
 from trainables.config.objective import declared
 from trainables.errors import UserError, did_you_mean
 from trainables.places import Place
-from trainables.records import SPLITS, Column, Columns
+from trainables.records import SIDES, SPLITS, Column, Columns
 
 BUILT_IN = resources.files("study") / "experiments"
 SMALLEST_POPULATION = 4

@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from analysis.stopped import POPULATION, Rule
+from analysis.stopping_rule import POPULATION, Rule
 from search_spaces.domains import Space
 from study.experiment import OBJECTIVE, Experiment
 from study.history import Report

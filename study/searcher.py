@@ -204,7 +204,7 @@ class InTurn:
     So both know as many configurations, trained for as many epochs, and each proposes half of them.
 
     Arguments:
-        searches: of the sides, in the order of :data:`analysis.outcomes.SIDES`. An outcome's numbers are the
+        searches: of the sides, in the order of :data:`trainables.records.SIDES`. An outcome's numbers are the
             comparison's objective, then each side's own.
     """
 

@@ -200,6 +200,9 @@ CLOCKS: Mapping[str, str] = {
 }
 
 #: A trial's states, as the tables spell them.
+SIDES = ("baseline", "treatment")
+"""The two arms of a comparison that a gap is between."""
+
 STATUSES: Mapping[str, str] = {
     "running": "still training, or its driver died",
     "finished": "trained to its last epoch",
@@ -285,3 +288,8 @@ BUILT_IN = Columns()
 def out_of_memory(arm: str) -> str:
     """What a comparison's ``error`` says where this arm needed more memory than there was."""
     return f"arm {arm!r} ran out of memory"
+
+
+def title(metric: str) -> str:
+    """A metric's name in words: ``test_q90_loss`` is "test q90 loss"."""
+    return metric.replace("_", " ")

@@ -20,13 +20,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.outcomes import SIDES
 from analysis.tuning import cells
 from study.bench import Figure, amount
 from study.bench.replay import WORKERS, Curve, Moment, Table, label, replay
 from study.experiment import Experiment, Scheduler, Search, from_document
 from trainables.comparison import prepare, report
 from trainables.config import Runtime, TrialConfig
+from trainables.records import SIDES
 
 SUITE = "search"
 LIMIT = 0.25

@@ -10,7 +10,8 @@ from analysis.findings import find
 from analysis.page import Choice, Grid, Table
 from analysis.pairs import Pairs, pair
 from analysis.report import QUESTIONS, _of_finished
-from analysis.stopped import Bounds, Rule, rule_of, stopping
+from analysis.stopped import Bounds, rule_of, stopping
+from analysis.stopping_rule import Rule
 from analysis.verdict import verdict
 
 ASHA = "stopped by asha after epoch 1"
