@@ -221,7 +221,7 @@ def test_an_experiment_s_space_is_one_of_tune_s_and_one_of_optuna_s():
     assert filter_study.compare(drawn | {"dataset.samples_per_class": 20, "epochs": 1})["epoch"].max() == 1
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", pytest.param("docs/python.md", marks=pytest.mark.slow)])
 def test_the_python_of_a_document_runs_as_it_stands(document, monkeypatch, capsys):
     root = Path(__file__).parents[1]
     blocks = re.findall(r"```python\n(.*?)```", (root / document).read_text(encoding="utf-8"), re.DOTALL)

@@ -137,7 +137,7 @@ def fine(code: int, out: str, err: str, chosen: dict[str, Any]) -> None:
     assert (code == 2) == bool(err.strip()) or code == 0, (chosen, err)
 
 
-@settings(max_examples=FURTHER or 150, derandomize=not FURTHER)
+@settings(max_examples=FURTHER or 80, derandomize=not FURTHER)
 @given(SETTINGS)
 def test_no_setting_ends_in_a_traceback(chosen: dict[str, Any]) -> None:
     fine(*called("show", "quickstart", *overrides(chosen)), chosen)
