@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,17 +26,34 @@ STATE: Mapping[str, Callable[[Any], int]] = {
 """The numbers that an optimizer keeps for each weight; of one's own, none are known."""
 
 
-def least(config: TrialConfig, seen: Examined, shape: Dimensions) -> int:
+class Asked(NamedTuple):
+    """What a configuration asks for.
+
+    Attributes:
+        config: its settings.
+        seen: its network.
+        shape: of its images.
+        data: bytes of its data set.
+    """
+
+    config: TrialConfig
+    seen: Examined
+    shape: Dimensions
+    data: int
+
+
+def least(asked: Asked) -> int:
     """Bytes that a comparison takes at the least.
 
-    These are weights and optimizer state of every arm, and of one arm that trains the gradients, a batch of images and
-    what the layers put out for it. Evaluation, data set and libraries come on top.
+    These are the data set, weights and optimizer state of every arm, and of one arm that trains the gradients, a batch
+    of images and what the layers put out for it. Evaluation and libraries come on top.
     """
+    config, seen, shape, data = asked
     kept = STATE.get(config.optimizer.name, lambda of: 0)(config.optimizer)
     weights = seen.parameters * (len(config.arms) * (1 + kept) + 1)
     height, width = shape.size
     batch = config.batch_size * (shape.channels * height * width + seen.activations)
-    return NUMBER * (weights + batch)
+    return NUMBER * (weights + batch) + data
 
 
 def room(resources: Resources) -> tuple[int, str] | None:
@@ -50,15 +67,16 @@ def room(resources: Resources) -> tuple[int, str] | None:
     return available_memory(), "the free memory of this machine"
 
 
-def trouble(config: TrialConfig, seen: Examined, shape: Dimensions, resources: Resources) -> str | None:
+def trouble(asked: Asked, resources: Resources) -> str | None:
     """Why a comparison cannot fit into memory, and the remedy; None where it may."""
-    has, needs = room(resources), least(config, seen, shape)
+    has, needs, (config, seen, _, data) = room(resources), least(asked), asked
     if has is None or needs <= has[0]:
         return None
     return (
         f"{config.model.title} with {seen.parameters:,} parameters, {config.optimizer.name}, {len(config.arms)} arms "
-        f"and batch_size {config.batch_size} needs at least {_gib(needs)}, and {has[1]} is {_gib(has[0])}; take a "
-        "smaller network or batch, or a machine with more memory"
+        f"and batch_size {config.batch_size} needs at least {_gib(needs)}, {_gib(data)} of them for "
+        f"{config.dataset.title}, and {has[1]} is {_gib(has[0])}; take a smaller network, batch or data set, or a "
+        "machine with more memory"
     )
 
 

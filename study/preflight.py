@@ -127,9 +127,10 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
     """
     data_dir = runtime(experiment, "cpu").data_dir
     found: dict[tuple[AnyModel, Dimensions], models.Examined | None] = {}
-    takes: dict[tuple[int, AnyModel], tuple[TrialConfig, models.Examined, Dimensions]] = {}
+    takes: dict[tuple[int, AnyModel], memory.Asked] = {}
     errors: list[str] = []
     lines: list[str] = []
+    held = {title: _bytes(dataset, data_dir) for title, dataset in _largest(experiment).items()}
     for config in (TrialConfig.from_dotted(corner) for corner in experiment.corners()):
         try:
             shape = dimensions(config.dataset, data_dir)
@@ -148,14 +149,24 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
             output = f"output [n, {', '.join(map(str, seen.output))}] for images of {images}"
             lines.append(f"{config.model.title}: {seen.parameters:,} parameters, {output}")
         if known := found[config.model, shape]:
-            takes[memory.least(config, known, shape), config.model] = config, known, shape
+            one = memory.Asked(config, known, shape, held[config.dataset.title])
+            takes[memory.least(one), config.model] = one
     if here:
         dearest = {model: asked for (_, model), asked in sorted(takes.items(), key=lambda item: item[0][0])}
-        troubles = [memory.trouble(*asked, experiment.resources) for asked in dearest.values()]
+        troubles = [memory.trouble(asked, experiment.resources) for asked in dearest.values()]
         errors += [one for one in troubles if one]
     if errors:
         raise ExperimentError(experiment.name, errors)
     return list(dict.fromkeys(lines))
+
+
+def _bytes(dataset: DatasetConfig, data_dir: str) -> int:
+    """Bytes that a data set takes in memory; none where it cannot be read: another check says so."""
+    try:
+        splits = load(dataset, data_dir, CPU).splits()
+    except UserError:
+        return 0
+    return sum(split.images.nbytes + split.labels.nbytes for _, split in splits)
 
 
 def _checks(experiment: Experiment, device: str | None, begun: bool) -> list[Callable[[], object]]:
@@ -214,10 +225,8 @@ def described(experiment: Experiment) -> dict[str, dict[str, Any]]:
     several subsets of one data set, the largest is described.
     """
     data_dir = runtime(experiment, "cpu").data_dir
-    asked = {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}
-    largest = {dataset.title: dataset for dataset in sorted(asked, key=_amount)}
     found: dict[str, dict[str, Any]] = {}
-    for title, dataset in sorted(largest.items()):
+    for title, dataset in sorted(_largest(experiment).items()):
         try:
             data = load(dataset, data_dir, CPU)
         except UserError:
@@ -231,6 +240,12 @@ def described(experiment: Experiment) -> dict[str, dict[str, Any]]:
             "classes": list(data.names),
         }
     return found
+
+
+def _largest(experiment: Experiment) -> dict[str, DatasetConfig]:
+    """Of every data set that the search can ask for, by title, the largest subset."""
+    asked = {TrialConfig.from_dotted(corner).dataset for corner in experiment.corners()}
+    return {dataset.title: dataset for dataset in sorted(asked, key=_amount)}
 
 
 def _amount(dataset: DatasetConfig) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ def test_the_least_is_weights_states_gradients_and_a_batch(optimizer: dict[str, 
     parameters = 1024 * 100 + 100 + 100 * 10 + 10
     assert (seen.parameters, seen.activations) == (parameters, 100 + 10)
     expected = 4 * (parameters * (2 * (1 + state) + 1) + 64 * (1024 + 110))
-    assert memory.least(config, seen, SHAPE) == expected
+    assert memory.least(memory.Asked(config, seen, SHAPE, 1000)) == expected + 1000
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
@@ -55,7 +55,9 @@ def test_what_has_no_room_is_refused_with_the_remedy_and_what_may_fit_is_not() -
     with pytest.raises(ExperimentError, match=r"FCNet100 with 103,510 parameters, SGD, 3 arms and batch_size 64 needs"):
         preflight.networks(small)
     assert preflight.networks(small, here=False)
-    with pytest.raises(ExperimentError, match=r"the free memory of this machine is .* take a smaller network or batch"):
+    with pytest.raises(
+        ExperimentError, match=r"the free memory of this machine is .* smaller network, batch or data set"
+    ):
         preflight.networks(load("quickstart", [*large[1:], "model.name=FCNet100000x100000"]))
 
 
