@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ SMALL = ("dataset.samples_per_class=20", "epochs=1", "model.name=FCNet10")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # where the files of an environment are copied
     pytest.mark.skipif(not Path(sys.executable).with_name("uv").exists(), reason="needs uv, which make setup installs"),
 ]
 
@@ -44,18 +47,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def installed(wheel: Path, extras: str, folder: Path) -> Path:
-    """The programs of an environment in which there is the wheel and what it names, and nothing else."""
+@contextmanager
+def installed(wheel: Path, extras: str, folder: Path) -> Iterator[Path]:
+    """The programs of an environment with the wheel and what it names, and nothing else; it is gone afterwards."""
     home = folder / "environment"
     uv("venv", "--quiet", "--python", sys.executable, home, cwd=folder)
     named = f"filter-study{extras} @ {wheel.as_uri()}"
     pins = ROOT / "requirements.lock"
     uv("pip", "install", "--quiet", "--python", home / "bin" / "python", "-c", pins, named, cwd=folder)
-    return home / "bin"
+    try:
+        yield home / "bin"
+    finally:
+        shutil.rmtree(home)  # gigabytes, where files are not shared
 
 
 def test_the_core_reads_and_reports_and_names_the_extra_that_anything_else_needs(wheel: Path, tmp_path: Path) -> None:
-    programs = installed(wheel, "", tmp_path)
+    with installed(wheel, "", tmp_path) as programs:
+        reads_and_reports(programs, tmp_path)
+
+
+def reads_and_reports(programs: Path, tmp_path: Path) -> None:
     program = programs / "filter-study"
     none = call(programs / "python", "-c", "import torch", cwd=tmp_path)
     assert "No module named 'torch'" in none.stderr
@@ -95,7 +106,11 @@ def test_the_core_reads_and_reports_and_names_the_extra_that_anything_else_needs
 
 @pytest.mark.parametrize("extras", ["[train]", "[all]"])
 def test_what_trains_comes_with_an_extra(wheel: Path, tmp_path: Path, extras: str) -> None:
-    programs = installed(wheel, extras, tmp_path)
+    with installed(wheel, extras, tmp_path) as programs:
+        trains(programs, extras, tmp_path)
+
+
+def trains(programs: Path, extras: str, tmp_path: Path) -> None:
     mlflow = [f"mlflow.uri={tmp_path / 'runs'}"]
     train = (programs / "filter-study", "train", "quickstart", *SMALL, "--dir", tmp_path / "study")
     if extras == "[train]":
