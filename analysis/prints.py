@@ -62,6 +62,9 @@ def drawn_beside(specs: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterat
     Raises:
         OSError: a file cannot be written, or the process was ended.
     """
+    if not specs:
+        yield []
+        return
     jobs = {str(folder / f"{name}.png"): spec for name, spec in specs.items()}
     root = str(Path(__file__).parents[1])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -48,10 +48,8 @@ def compare(
     from trainables.comparison import prepare
     from trainables.config import TrialConfig
 
-    alone = {"scheduler.name": "none", "resources.cpu": threads}
-    settled = settings.experiment(experiment, dict(config or {}) | alone, data_dir).alone()
-    preflight.check_data(settled, device)
-    preflight.networks(settled)
+    settled = settings.unscheduled(experiment, config, data_dir, threads).alone()
+    preflight.check_alone(settled, device)
     imports.provide(settled.code)
     trial = TrialConfig.from_dotted(settled.trial)
     comparison = prepare(trial, preflight.runtime(settled, device))
@@ -118,7 +116,7 @@ def resume(
 
     Args:
         study: it, or its folder.
-        set: keys that change no result: of ``resources``, ``recovery``, ``wandb``; ``data_dir``, ``storage``, ``code``.
+        set: keys that change no result: of ``resources``, ``recovery``, trackers; ``data_dir``, ``storage``, ``code``.
         add_trials: configurations to try beyond those planned.
         retry_failed: whether failed comparisons are tried again.
         from_start: whether comparisons whose checkpoints are lost train from their start again.

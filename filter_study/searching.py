@@ -51,10 +51,8 @@ def objective(
     from study.plain_optuna import Objective
     from trainables import imports
 
-    own = {"scheduler.name": "none", "resources.cpu": threads}
-    settled = settings.experiment(experiment, dict(set or {}) | own, data_dir)
-    preflight.check_data(settled, device)
-    preflight.networks(settled)
+    settled = settings.unscheduled(experiment, set, data_dir, threads)
+    preflight.check_alone(settled, device)
     imports.provide(settled.code)
     return Objective(settled, preflight.runtime(settled, device), pruned_by)
 
@@ -106,7 +104,7 @@ def tune_space(experiment: str | Path = "quickstart", set: Settings | None = Non
     extras.demand("train", "tune_space")
     from search_spaces import tune_domains
 
-    settled = settings.experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
+    settled = settings.unscheduled(experiment, set)
     return tune_domains.domains(settled.space, settled.fixed)
 
 
@@ -125,10 +123,10 @@ def optuna_space(
     Raises:
         UserError: a setting cannot be; of several errors all are named.
     """
+    extras.demand("train", "optuna_space")
     from search_spaces import convert
 
-    extras.demand("train", "optuna_space")
-    settled = settings.experiment(experiment, dict(set or {}) | {"scheduler.name": "none"})
+    settled = settings.unscheduled(experiment, set)
     return convert.DefineByRun(settled.space, settled.fixed)
 
 

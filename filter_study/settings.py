@@ -32,6 +32,13 @@ def experiment(
     return read(str(source), keys, smoke, code=[str(folder) for folder in code])
 
 
+def unscheduled(
+    source: str | Path, given: Settings | None, data_dir: str | Path | None = None, threads: int = 1
+) -> Experiment:
+    """The same for who has a scheduler of their own, or none: the experiment's is left out."""
+    return experiment(source, dict(given or {}) | {"scheduler.name": "none", "resources.cpu": threads}, data_dir)
+
+
 def overrides(given: Settings | None) -> list[str]:
     """Keys and values as ``--set`` takes them."""
     return [f"{key}={json.dumps(value, default=_plain)}" for key, value in (given or {}).items()]

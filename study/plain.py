@@ -11,7 +11,6 @@ import pandas as pd
 
 from analysis.database import TableError
 from study.queue import Planned
-from trainables.config import TrialConfig
 from trainables.records import BUILT_IN, TRIAL_COLUMNS, Row
 
 
@@ -20,7 +19,7 @@ class Trained:
     """A comparison that was trained, or was to be.
 
     Attributes:
-        settings: its dotted keys, those that have no default at least.
+        settings: its dotted keys with every default; where they cannot be, those that were asked for.
         rows: of each epoch and arm.
         status: a word of :data:`trainables.records.STATUSES`.
         error: why it ended before its last epoch.
@@ -42,7 +41,7 @@ def tables(trained: Sequence[Trained]) -> dict[str, pd.DataFrame]:
     """The tables ``trials`` and ``epochs`` of a study of these comparisons, numbered in their order."""
     trials, epochs = [], []
     for number, one in enumerate(trained):
-        planned = Planned(number, whole(one.settings))
+        planned = Planned(number, one.settings)
         epochs += [row | {"trial_id": planned.trial_id} for row in one.rows]
         trials.append(
             {
@@ -80,11 +79,3 @@ def write(made: Mapping[str, pd.DataFrame], folder: Path) -> None:
             table.to_parquet(folder / f"{name}.parquet", index=False)
     except OSError as error:
         raise TableError(f"cannot write to {folder}: {error}; give a folder that can be written to") from error
-
-
-def whole(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with every default; as they are where they cannot be, which is why their comparison failed."""
-    try:
-        return TrialConfig.from_dotted(settings).to_dotted() if settings else {}
-    except ValueError:
-        return dict(settings)

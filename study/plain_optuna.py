@@ -81,7 +81,9 @@ class Objective:
             for run in runs:
                 run.step(experiment)
             means = _means([run.objectives(experiment) for run in runs])
-            heard = means[0] if self._pruned_by is None else _mean([run.metrics[self._pruned_by] for run in runs])
+            heard = means[0]
+            if self._pruned_by is not None:  # an epoch may leave the training set unmeasured
+                heard = _mean([run.metrics.get(self._pruned_by, math.nan) for run in runs])
             epoch = min(run.comparison.epoch for run in runs)
             if len(self.directions) == 1 and epoch > 0 and math.isfinite(heard):
                 trial.report(heard, epoch)

@@ -20,13 +20,14 @@ from analysis.database import TableError
 from search_spaces.tune_domains import ABSENT
 from study import plain
 from study.plain import Trained
+from trainables.config import TrialConfig
 from trainables.tune import ComparisonTrainable
 
 RESULTS = "result.json"
 """Where Tune keeps what a trial reported, a line for each report."""
 ARM = "arm"
 """The key of a flat configuration that names the one arm to train."""
-OWN = (ARM, "data_dir", "objective", "device", "code")
+OWN = ("data_dir", "objective", "device", "code")
 """Keys of a flat configuration that are no settings of the comparison."""
 METRIC = "validation_accuracy"
 """What is to be as high as possible, unless it is said."""
@@ -76,8 +77,8 @@ class Arm(ComparisonTrainable):
             ValueError: a setting cannot be, or there is no such arm.
         """
         self.arm = _arm(config)
-        given = {**config, "objective": f"{self.arm}/{config.get('objective', METRIC)}", ARM: self.arm}
-        super().setup(_nested(given, _cpus(self), ""))
+        given = _without_arm(config) | {"objective": f"{self.arm}/{config.get('objective', METRIC)}"}
+        super().setup(_nested(given, _cpus(self), "") | {"only": self.arm})
         self.trial.needed(self.arm)
 
     def step(self) -> dict[str, Any]:
@@ -101,7 +102,6 @@ def _nested(config: Mapping[str, Any], cpus: float, objective: str) -> dict[str,
         "recovery": {},
         "code": config.get("code", ()),
         "checkpoints": None,  # Tune's own, where it is asked for them
-        "only": config.get(ARM),
     }
 
 
@@ -114,6 +114,11 @@ def _cpus(trainable: tune.Trainable) -> float:
 def _arm(config: Mapping[str, Any]) -> str:
     """The one arm that a configuration is of."""
     return str(config.get(ARM, "filtered"))
+
+
+def _without_arm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of :class:`Arm` as :class:`Comparison` takes it."""
+    return {key: value for key, value in config.items() if key != ARM}
 
 
 def _reported(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def tables(grid: tune.ResultGrid) -> dict[str, pd.DataFrame]:
         if ARM not in config:
             groups[(number,)] = {"": one}
             continue
-        same, arm = json.dumps(plain.whole(one.settings), sort_keys=True), _arm(config)
+        same, arm = json.dumps(one.settings, sort_keys=True), _arm(config)
         times = next(n for n in count() if arm not in groups.get((same, n), {}))
         groups.setdefault((same, times), {})[arm] = one
     return plain.tables([_together([*arms.values()]) for arms in groups.values()])
@@ -148,11 +153,11 @@ def _trained(result: tune.Result) -> Trained:
     reports = _reports(Path(result.path))
     rows = {(row["epoch"], row["arm"]): row for report in reports for row in json.loads(report["rows"])}
     last: Mapping[str, Any] = reports[-1] if reports else {}
-    settings = _settings(result.config or {})
+    settings = _whole(_settings(_without_arm(result.config or {})))
     return Trained(
         settings=settings,
         rows=list(rows.values()),
-        status=_status(last, plain.whole(settings).get("epochs"), result.error),
+        status=_status(last, settings.get("epochs"), result.error),
         error=str(result.error) if result.error else last.get("reason"),
         started=reports[0]["timestamp"] - reports[0]["time_this_iter_s"] if reports else None,
         ended=last.get("timestamp"),
@@ -179,6 +184,14 @@ def _together(arms: Sequence[Trained]) -> Trained:
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a flat configuration, the settings of the comparison."""
     return {key: value for key, value in config.items() if key not in OWN and value != ABSENT}
+
+
+def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with every default; as they are where they cannot be, which is why their trial failed."""
+    try:
+        return TrialConfig.from_dotted(settings).to_dotted() if settings else {}
+    except ValueError:
+        return dict(settings)
 
 
 def _reports(folder: Path) -> list[dict[str, Any]]:

@@ -107,12 +107,21 @@ def check(experiment: Experiment, device: str | None = None, begun: bool = False
 
 
 def check_data(experiment: Experiment, device: str | None = None) -> None:
-    """The same without storage and trackers.
+    """The same without storage, trackers and networks.
 
     Raises:
         UserError: of several errors, all are named.
     """
     _all(experiment, _checks(experiment, device, begun=False))
+
+
+def check_alone(experiment: Experiment, device: str) -> None:
+    """The same of what trains in this process and leaves no record: without storage and trackers.
+
+    Raises:
+        UserError: of several errors, all are named.
+    """
+    _all(experiment, [*_checks(experiment, device, begun=False), lambda: networks(experiment)])
 
 
 def networks(experiment: Experiment, here: bool = True) -> list[str]:
@@ -127,7 +136,7 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
     """
     data_dir = runtime(experiment, "cpu").data_dir
     found: dict[tuple[AnyModel, Dimensions], models.Examined | None] = {}
-    takes: dict[tuple[int, AnyModel], memory.Asked] = {}
+    dearest: dict[AnyModel, memory.Asked] = {}
     errors: list[str] = []
     lines: list[str] = []
     held = {title: _bytes(dataset, data_dir) for title, dataset in _largest(experiment).items()}
@@ -150,9 +159,8 @@ def networks(experiment: Experiment, here: bool = True) -> list[str]:
             lines.append(f"{config.model.title}: {seen.parameters:,} parameters, {output}")
         if known := found[config.model, shape]:
             one = memory.Asked(config, known, shape, held[config.dataset.title])
-            takes[memory.least(one), config.model] = one
+            dearest[config.model] = max(dearest.get(config.model, one), one, key=memory.least)
     if here:
-        dearest = {model: asked for (_, model), asked in sorted(takes.items(), key=lambda item: item[0][0])}
         troubles = [memory.trouble(asked, experiment.resources) for asked in dearest.values()]
         errors += [one for one in troubles if one]
     if errors:

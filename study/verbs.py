@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import ray
+
 from analysis.database import DATABASE, repair
 from study import code, folder, manifest, messages, preflight, runner, schedulers, storage, trackers
 from study import history as histories
@@ -188,7 +190,7 @@ def confirm(
 
 def _check(experiment: Experiment, audience: Audience, address: str | None, begun: bool = False) -> None:
     """Look for data and resources, on the cluster at ``address`` if given, before anything is written."""
-    preflight.check(experiment, begun=begun, here=address is None)
+    preflight.check(experiment, begun=begun, here=address is None and not ray.is_initialized())
     with joined_ray(address) if address else nullcontext():
         preflight.check_resources(experiment)
         if address and len(nodes()) > 1 and experiment.storage is None:

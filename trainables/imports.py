@@ -25,7 +25,7 @@ from trainables.errors import UserError, did_you_mean
 
 Group = Literal["methods", "datasets", "models", "optimizers", "metrics", "trackers"]
 OURS = Path(__file__).parent.parent
-PACKAGES = ("study", "trainables", "search_spaces", "analysis")
+PACKAGES = ("filter_study", "study", "trainables", "search_spaces", "analysis")
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
 

@@ -54,7 +54,11 @@ def finish(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> 
     from analysis import export, sources
     from study.trackers.weights_and_biases import keep_tables
 
-    tables = export.export(sources.read([str(folder)]), folder / "tables", "parquet")
+    try:
+        tables = export.export(sources.read([str(folder)]), folder / "tables", "parquet")
+    except UserError as error:  # such as a full disk, which whoever asks for the report is told of
+        say(f"W&B has not got the tables: {error}")
+        return
     if trouble := keep_tables(experiment.wandb, folder, manifest.identity(folder), tables):
         say(trouble)
 

@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image
 
+from analysis import prints
 from analysis.drawing import PRINT
 from analysis.prints import draw, drawn_beside
 
@@ -19,6 +20,12 @@ def test_figures_are_drawn_while_the_block_runs_to_the_bytes_that_they_have_here
     for suffix in (".png", ".pdf"):
         assert (tmp_path / "one").with_suffix(suffix).read_bytes() == here.with_suffix(suffix).read_bytes()
     assert Image.open(tmp_path / "two.png").width != Image.open(here).width
+
+
+def test_without_figures_no_process_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(prints.subprocess, "Popen", None)
+    with drawn_beside({}, tmp_path) as files:
+        assert files == []
 
 
 def test_what_cannot_be_written_is_said_when_the_block_ends(tmp_path):

@@ -107,5 +107,12 @@ def test_what_optuna_cannot_do_is_refused_with_all_its_reasons() -> None:
         )
 
 
+def test_a_pruner_hears_nothing_in_epochs_that_do_not_measure_its_metric() -> None:
+    objective = filter_study.objective(set=SMALL | {"evaluate.train": 2}, pruned_by="better/train_accuracy")
+    (trial,) = searched(objective, 1).trials
+    assert trial.state.name == "COMPLETE"
+    assert set(trial.intermediate_values) == {2}
+
+
 def test_nothing_was_trained_yet(tmp_path: Path) -> None:
     assert len(filter_study.from_objective(filter_study.objective(set=SMALL), tmp_path / "tables").trials) == 0

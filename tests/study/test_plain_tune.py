@@ -124,6 +124,9 @@ def test_an_arm_that_another_leads_trains_beside_it_and_one_that_is_not_there_is
     grid = fitted(tmp_path / "led", random | {"objective": "test_accuracy"}, filter_study.Arm)
     study = filter_study.from_result_grid(grid, tmp_path / "tables")
     assert study.arms == ["filtered", "random"]
+    whole = fitted(tmp_path / "whole", {"arm": "filtered"})
+    assert "arm" in str(whole.errors[0])
+    assert "Extra inputs are not permitted" in str(whole.errors[0])
     alone = fitted(tmp_path / "lost", {"arm": "fitlered"}, filter_study.Arm)
     assert "arm 'fitlered' is not one of archetype, filtered" in str(alone.errors[0])
 

@@ -60,3 +60,10 @@ def test_options_are_checked_against_what_a_function_takes(lab: str) -> None:
     assert imports.misfits(load, {"size": 1}) == []
     assert imports.misfits(load, {}, provided=["size"]) == []
     assert imports.misfits(load, {"sed": 1}) == ["sed: unknown option; did you mean 'seed'?", "size: is missing"]
+
+
+def test_none_of_the_program_s_own_packages_is_taken_for_a_researcher_s() -> None:
+    root = Path(imports.__file__).parents[1]
+    own = {file.parent.name for file in root.glob("*/py.typed")}
+    assert own == set(imports.PACKAGES)
+    assert not any(imports._foreign(str(root / package / "__init__.py")) for package in own)

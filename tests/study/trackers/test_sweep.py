@@ -12,7 +12,8 @@ import yaml
 from wandb.wandb_agent import Agent
 
 import filter_study
-from study.experiment import Wandb
+from study import trackers
+from study.experiment import Wandb, load
 from study.trackers.weights_and_biases import keep_tables
 from tests.study.trackers.test_weights_and_biases import config, records, rows
 
@@ -87,3 +88,10 @@ def test_tables_that_w_and_b_cannot_keep_are_a_sentence(tmp_path: Path) -> None:
     said = keep_tables(Wandb(), tmp_path, "study", [tmp_path / "none.parquet"])
     assert said is not None
     assert said.startswith("W&B has not got the tables: ")
+
+
+def test_tables_that_cannot_be_exported_are_a_sentence_too(tmp_path: Path) -> None:
+    said: list[str] = []
+    trackers.finish(load("quickstart", ["wandb.artifact=true"]), tmp_path / "nowhere", said.append)
+    assert len(said) == 1
+    assert said[0].startswith("W&B has not got the tables: ")
