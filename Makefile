@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint unit lock clean
+.PHONY: help setup study test lint docs unit lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-uv.lock
 study: setup ## Run the quickstart study: real digits, about a minute on two cores.
 	$(BIN)/filter-study run quickstart
 
-test: setup lint ## Check style, types and layers; run every test.
+test: setup lint docs ## Check style, types and layers; build the documentation; run every test.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
 
 lint: setup ## Check style, types and import layers.
@@ -33,6 +33,10 @@ lint: setup ## Check style, types and import layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# A link or anchor that leads nowhere is an error. The variable silences a notice about MkDocs' successor.
+docs: setup ## Build the documentation into site/; open site/index.html.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 unit: setup ## Run the fast tests only.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not browser'
@@ -44,4 +48,4 @@ lock: setup ## Renew the pins from pyproject.toml.
 	  --no-annotate -c requirements.lock - -o requirements-uv.lock
 
 clean: ## Remove the environment and caches; studies are kept.
-	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache *.egg-info site
